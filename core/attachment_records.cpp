@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "core/attachment_records.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <memory>
+#include <sstream>
+
+#include "core/error.hpp"
+
+namespace loop {
+namespace {
+
+constexpr const char* intent_prefix = "intent-";
+constexpr size_t longest_record = 4096;
+
+std::string intent_name(unsigned number) { return intent_prefix + std::to_string(number); }
+
+bool is_record_name(const std::string& name) {
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+std::string format(const AttachmentRecord& record) {
+  std::ostringstream text;
+  text << "LOOPD_OWNER_UID=" << record.owner << "\n"
+       << "LOOPD_NUMBER=" << record.number << "\n"
+       << "LOOPD_DISK_SEQUENCE=" << record.disk_sequence << "\n"
+       << "LOOPD_BACKING_DEV=" << record.backing_dev << "\n"
+       << "LOOPD_BACKING_INODE=" << record.backing_inode << "\n"
+       << "LOOPD_KEEPS_PARTITIONS=" << record.keeps_partitions << "\n"
+       << "LOOPD_DELETE_NODE=" << record.delete_node << "\n";
+  return text.str();
+}
+
+template <typename Integer>
+bool parse(const std::string& text, Integer& value) {
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
+  return result.ec == std::errc() && result.ptr == text.data() + text.size();
+}
+
+bool assign(AttachmentRecord& record, const std::string& key, const std::string& value) {
+  unsigned flag = 0;
+  if (key == "LOOPD_OWNER_UID") return parse(value, record.owner);
+  if (key == "LOOPD_NUMBER") return parse(value, record.number);
+  if (key == "LOOPD_DISK_SEQUENCE") return parse(value, record.disk_sequence);
+  if (key == "LOOPD_BACKING_DEV") return parse(value, record.backing_dev);
+  if (key == "LOOPD_BACKING_INODE") return parse(value, record.backing_inode);
+  if (key == "LOOPD_KEEPS_PARTITIONS") {
+    const bool good = parse(value, flag);
+    record.keeps_partitions = flag != 0;
+    return good;
+  }
+  if (key == "LOOPD_DELETE_NODE") {
+    const bool good = parse(value, flag);
+    record.delete_node = flag != 0;
+    return good;
+  }
+  return true;  // written by a newer version
+}
+
+}  // namespace
+
+AttachmentRecords::AttachmentRecords(const std::string& directory) {
+  if (::mkdir(directory.c_str(), 0755) < 0 && errno != EEXIST) {
+    throw Error(Errc::failed, errno, "cannot make " + directory);
+  }
+  directory_.reset(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory_) {
+    throw Error(Errc::failed, errno, "cannot open " + directory);
+  }
+}
+
+void AttachmentRecords::write_file(const std::string& name, const AttachmentRecord& record) {
+  // Written beside and renamed: a reader (udev, too) sees all of it or nothing.
+  const std::string scratch = "." + name;
+  const std::string text = format(record);
+  UniqueFd fd(::openat(directory_.get(), scratch.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
+  if (!fd) throw Error(Errc::failed, errno, "cannot write the attachment's record");
+  const ssize_t written = ::write(fd.get(), text.data(), text.size());
+  if (written != static_cast<ssize_t>(text.size()) ||
+      ::renameat(directory_.get(), scratch.c_str(), directory_.get(), name.c_str()) < 0) {
+    const int error = written >= 0 && errno == 0 ? ENOSPC : errno;
+    ::unlinkat(directory_.get(), scratch.c_str(), 0);
+    throw Error(Errc::failed, error, "cannot write the attachment's record");
+  }
+}
+
+void AttachmentRecords::write_intent(const AttachmentRecord& intent) {
+  errno = 0;
+  write_file(intent_name(intent.number), intent);
+}
+
+void AttachmentRecords::commit_intent(const AttachmentRecord& record) {
+  errno = 0;
+  write_file(std::to_string(record.disk_sequence), record);
+  erase_intent(record.number);
+}
+
+void AttachmentRecords::write(const AttachmentRecord& record) {
+  errno = 0;
+  write_file(std::to_string(record.disk_sequence), record);
+}
+
+void AttachmentRecords::erase_intent(unsigned number) noexcept {
+  ::unlinkat(directory_.get(), intent_name(number).c_str(), 0);
+}
+
+void AttachmentRecords::erase(uint64_t disk_sequence) noexcept {
+  ::unlinkat(directory_.get(), std::to_string(disk_sequence).c_str(), 0);
+}
+
+std::optional<AttachmentRecord> AttachmentRecords::read_file(const std::string& name) const {
+  UniqueFd fd(::openat(directory_.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd) return std::nullopt;
+  std::string text(longest_record, '\0');
+  const ssize_t got = ::read(fd.get(), text.data(), text.size());
+  if (got < 0) return std::nullopt;
+  text.resize(static_cast<size_t>(got));
+
+  AttachmentRecord record;
+  std::istringstream lines(text);
+  std::string line;
+  while (std::getline(lines, line)) {
+    const auto equals = line.find('=');
+    if (equals == std::string::npos || !assign(record, line.substr(0, equals), line.substr(equals + 1))) {
+      return std::nullopt;
+    }
+  }
+  return record;
+}
+
+std::vector<std::string> AttachmentRecords::names() const {
+  std::vector<std::string> found;
+  const int copy = ::openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (copy < 0) return found;
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(copy), ::closedir);
+  if (!dir) {
+    ::close(copy);
+    return found;
+  }
+  while (const dirent* entry = ::readdir(dir.get())) {
+    found.emplace_back(entry->d_name);
+  }
+  return found;
+}
+
+std::optional<AttachmentRecord> AttachmentRecords::find(uint64_t disk_sequence) const {
+  auto record = read_file(std::to_string(disk_sequence));
+  if (record && record->disk_sequence != disk_sequence) return std::nullopt;
+  return record;
+}
+
+std::vector<AttachmentRecord> AttachmentRecords::all() const {
+  std::vector<AttachmentRecord> records;
+  for (const std::string& name : names()) {
+    if (!is_record_name(name)) continue;
+    if (auto record = read_file(name); record && std::to_string(record->disk_sequence) == name) {
+      records.push_back(*record);
+    }
+  }
+  return records;
+}
+
+std::vector<AttachmentRecord> AttachmentRecords::intents() const {
+  std::vector<AttachmentRecord> records;
+  for (const std::string& name : names()) {
+    if (!name.starts_with(intent_prefix)) continue;
+    if (auto record = read_file(name)) records.push_back(*record);
+  }
+  return records;
+}
+
+}  // namespace loop

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// What the kernel cannot know of an attachment, kept in a directory of small
+// files (/run/loopd): whose it is, and what was promised about it. A file is
+// named by the disk sequence, so that it can never speak of another attachment
+// of the same number. Its lines are KEY=VALUE, as udev's IMPORT{file} reads.
+//
+// An intent is written before LOOP_CONFIGURE and becomes the record after it:
+// killed in between, the next start finds the intent and knows that the device
+// belongs to nobody yet.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/unique_fd.hpp"
+
+namespace loop {
+
+struct AttachmentRecord {
+  unsigned number = 0;
+  uint64_t disk_sequence = 0;   // of the attachment; in an intent, of the number before
+  uid_t owner = 0;
+  uint64_t backing_dev = 0;     // as in DeviceSnapshot
+  uint64_t backing_inode = 0;
+  bool keeps_partitions = false;  // the service added them, and deletes them
+  bool delete_node = false;       // lazily removed: the node goes after the last close
+
+  bool operator==(const AttachmentRecord&) const = default;
+};
+
+class AttachmentRecords {
+ public:
+  // Makes the directory (mode 0755) if it is missing. Throws Error failed.
+  explicit AttachmentRecords(const std::string& directory);
+
+  // All throw Error failed where the directory can't be written, except the
+  // erasing ones, for which a file that is gone is as good.
+  void write_intent(const AttachmentRecord& intent);
+  void commit_intent(const AttachmentRecord& record);  // intent of number → record of sequence
+  void erase_intent(unsigned number) noexcept;
+  void write(const AttachmentRecord& record);
+  void erase(uint64_t disk_sequence) noexcept;
+
+  std::optional<AttachmentRecord> find(uint64_t disk_sequence) const;
+  std::vector<AttachmentRecord> all() const;
+  std::vector<AttachmentRecord> intents() const;
+
+ private:
+  void write_file(const std::string& name, const AttachmentRecord& record);
+  std::optional<AttachmentRecord> read_file(const std::string& name) const;
+  std::vector<std::string> names() const;
+
+  UniqueFd directory_;
+};
+
+}  // namespace loop

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "core/device_snapshot.hpp"
+
+#include <linux/loop.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "core/loop_kernel.hpp"
+#include "core/utf8.hpp"
+
+namespace loop {
+namespace {
+
+constexpr std::string_view deleted_suffix = " (deleted)";
+constexpr uint64_t sysfs_sector = 512;
+
+uint64_t to_number(const std::optional<std::string>& text) {
+  return text ? std::strtoull(text->c_str(), nullptr, 10) : 0;
+}
+
+bool to_flag(const std::optional<std::string>& text) { return text && *text == "1"; }
+
+dev_t to_device_number(const std::optional<std::string>& text) {
+  if (!text) return 0;
+  const auto colon = text->find(':');
+  if (colon == std::string::npos) return 0;
+  return makedev(static_cast<unsigned>(std::strtoul(text->c_str(), nullptr, 10)),
+                 static_cast<unsigned>(std::strtoul(text->c_str() + colon + 1, nullptr, 10)));
+}
+
+void set_backing_file(const std::optional<std::string>& path, DeviceSnapshot& snapshot) {
+  snapshot.backing_file = path.value_or("");
+  snapshot.backing_file_deleted = snapshot.backing_file.ends_with(deleted_suffix);
+  if (snapshot.backing_file_deleted) {
+    snapshot.backing_file.resize(snapshot.backing_file.size() - deleted_suffix.size());
+  }
+}
+
+// The kernel packs device numbers into loop_info64 in the layout of glibc's dev_t.
+bool is_the_file(const std::string& path, const loop_info64& info) {
+  struct stat st {};
+  if (::stat(path.c_str(), &st) < 0) return false;
+  return st.st_ino == info.lo_inode && st.st_dev == info.lo_device;
+}
+
+}  // namespace
+
+std::string DeviceSnapshot::dev_path() const { return "/dev/loop" + std::to_string(number); }
+
+std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned number) {
+  // Attributes are read one by one: only if the sequence is the same before and
+  // after do they speak of one attachment. Who is detached and attached faster
+  // than this reads sends another event.
+  constexpr int attempts = 4;
+  DeviceSnapshot snapshot;
+  for (int attempt = 0; attempt < attempts; ++attempt) {
+    snapshot = DeviceSnapshot();
+    snapshot.number = number;
+    snapshot.disk_sequence = to_number(kernel.attribute(number, "diskseq"));
+    snapshot.dev = to_device_number(kernel.attribute(number, "dev"));
+    snapshot.size = to_number(kernel.attribute(number, "size")) * sysfs_sector;
+    snapshot.offset = to_number(kernel.attribute(number, "loop/offset"));
+    snapshot.size_limit = to_number(kernel.attribute(number, "loop/sizelimit"));
+    snapshot.read_only = to_flag(kernel.attribute(number, "ro"));
+    snapshot.kernel_partition_scan = to_flag(kernel.attribute(number, "loop/partscan"));
+    if (!refresh_volatile(kernel, snapshot)) return std::nullopt;
+    if (to_number(kernel.attribute(number, "diskseq")) == snapshot.disk_sequence) break;
+  }
+  return snapshot;
+}
+
+bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
+  const unsigned number = snapshot.number;
+  const auto path = kernel.attribute(number, "loop/backing_file");
+  if (!path && !kernel.has_attribute(number, "loop")) return false;
+  // A file whose name itself ends in " (deleted)" was told apart by identify();
+  // don't forget that as long as the kernel reports the same path.
+  const bool known = path && snapshot.identified && !snapshot.backing_file_deleted &&
+                     *path == snapshot.backing_file;
+  if (!known) set_backing_file(path, snapshot);
+  snapshot.autoclear = to_flag(kernel.attribute(number, "loop/autoclear"));
+  snapshot.direct_io = to_flag(kernel.attribute(number, "loop/dio"));
+  snapshot.block_size =
+      static_cast<unsigned>(to_number(kernel.attribute(number, "queue/logical_block_size")));
+  return true;
+}
+
+void apply_status(const loop_info64& info, DeviceSnapshot& snapshot) {
+  snapshot.identified = true;
+  // For a regular file the kernel reports the file system's device in both.
+  snapshot.backing_block_device = info.lo_rdevice != info.lo_device;
+  snapshot.backing_dev = snapshot.backing_block_device ? info.lo_rdevice : info.lo_device;
+  snapshot.backing_inode = snapshot.backing_block_device ? 0 : info.lo_inode;
+  snapshot.offset = info.lo_offset;
+  snapshot.size_limit = info.lo_sizelimit;
+  snapshot.read_only = (info.lo_flags & LO_FLAGS_READ_ONLY) != 0;
+  snapshot.autoclear = (info.lo_flags & LO_FLAGS_AUTOCLEAR) != 0;
+  snapshot.kernel_partition_scan = (info.lo_flags & LO_FLAGS_PARTSCAN) != 0;
+  snapshot.direct_io = (info.lo_flags & LO_FLAGS_DIRECT_IO) != 0;
+
+  const auto* name = reinterpret_cast<const char*>(info.lo_file_name);
+  std::string reference(name, ::strnlen(name, LO_NAME_SIZE));
+  // losetup writes the path there; a path is no reference.
+  snapshot.reference = reference.find('/') == std::string::npos ? escape_to_utf8(reference) : "";
+
+  if (snapshot.backing_file_deleted) {
+    std::string whole = snapshot.backing_file + std::string(deleted_suffix);
+    if (is_the_file(whole, info)) {
+      snapshot.backing_file = std::move(whole);
+      snapshot.backing_file_deleted = false;
+    }
+  }
+}
+
+bool identify(LoopKernel& kernel, DeviceSnapshot& snapshot) {
+  std::unique_ptr<LoopNode> node;
+  if (kernel.open_node(snapshot.number, NodeAccess::read_only, node) < 0) return false;
+  loop_info64 info{};
+  if (node->status(info) < 0) return false;
+  uint64_t sequence = 0;
+  if (node->disk_sequence(sequence) == 0 && sequence != snapshot.disk_sequence) return false;
+  apply_status(info, snapshot);
+  return true;
+}
+
+}  // namespace loop

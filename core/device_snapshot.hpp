@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+struct loop_info64;
+
+namespace loop {
+
+class LoopKernel;
+
+// What the kernel said of one attached loop device, at one moment. Sizes are in
+// bytes. A device that is not attached has no snapshot.
+struct DeviceSnapshot {
+  unsigned number = 0;
+  dev_t dev = 0;
+  uint64_t disk_sequence = 0;       // 0: kernel before 5.15
+  std::string backing_file;         // the path's bytes, without " (deleted)"; empty where
+                                    // the kernel cannot tell it (longer than a page)
+  bool backing_file_deleted = false;
+  bool identified = false;          // the four below were read (GET_STATUS64)
+  uint64_t backing_dev = 0;         // st_dev of the file; st_rdev where it is a block device
+  uint64_t backing_inode = 0;       // 0 where it is a block device
+  std::string reference;            // lo_file_name, empty where it holds a path
+  bool backing_block_device = false;
+  uint64_t size = 0;
+  uint64_t offset = 0;
+  uint64_t size_limit = 0;
+  unsigned block_size = 0;
+  bool read_only = false;
+  bool autoclear = false;
+  bool kernel_partition_scan = false;
+  bool direct_io = false;
+
+  bool operator==(const DeviceSnapshot&) const = default;
+  std::string dev_path() const;
+};
+
+// Reads sysfs alone, which never waits for the backing file's server. Nothing
+// where no file is attached. `identified` stays false.
+std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned number);
+
+// Adds what only GET_STATUS64 tells. May block for as long as the backing
+// file's server does. False where the device is not that attachment any more.
+bool identify(LoopKernel& kernel, DeviceSnapshot& snapshot);
+
+// What GET_STATUS64 said, put into the snapshot.
+void apply_status(const loop_info64& info, DeviceSnapshot& snapshot);
+
+// Reads again what changes without an event: direct I/O, block size, the name
+// of the backing file, autoclear. Sysfs alone. False where the device is not
+// attached any more.
+bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot);
+
+}  // namespace loop

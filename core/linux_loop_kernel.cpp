@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/blkpg.h>
+#include <linux/fs.h>
+#include <linux/loop.h>
+#include <linux/major.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "core/loop_kernel.hpp"
+#include "core/unique_fd.hpp"
+
+// Since 5.15; Debian 12's headers have it, older ones may not.
+#ifndef BLKGETDISKSEQ
+#define BLKGETDISKSEQ _IOR(0x12, 128, __u64)
+#endif
+
+namespace loop {
+namespace {
+
+constexpr uint64_t sysfs_sector = 512;  // whatever the device's block size
+
+int result_of(int returned) { return returned < 0 ? -errno : returned; }
+
+class LinuxLoopNode final : public LoopNode {
+ public:
+  LinuxLoopNode(UniqueFd fd, dev_t device_number)
+      : fd_(std::move(fd)), device_number_(device_number) {}
+
+  int fd() const override { return fd_.get(); }
+  dev_t device_number() const override { return device_number_; }
+  int try_lock() override { return result_of(::flock(fd_.get(), LOCK_EX | LOCK_NB)); }
+  int configure(const loop_config& config) override {
+    return result_of(::ioctl(fd_.get(), LOOP_CONFIGURE, &config));
+  }
+  int status(loop_info64& info) const override {
+    return result_of(::ioctl(fd_.get(), LOOP_GET_STATUS64, &info));
+  }
+  int set_status(const loop_info64& info) override {
+    return result_of(::ioctl(fd_.get(), LOOP_SET_STATUS64, &info));
+  }
+  int clear() override { return result_of(::ioctl(fd_.get(), LOOP_CLR_FD, 0)); }
+  int set_capacity() override { return result_of(::ioctl(fd_.get(), LOOP_SET_CAPACITY, 0)); }
+  int set_direct_io(bool enable) override {
+    return result_of(::ioctl(fd_.get(), LOOP_SET_DIRECT_IO, enable ? 1UL : 0UL));
+  }
+  int size(uint64_t& bytes) const override {
+    return result_of(::ioctl(fd_.get(), BLKGETSIZE64, &bytes));
+  }
+  int block_size(unsigned& bytes) const override {
+    int value = 0;
+    const int r = result_of(::ioctl(fd_.get(), BLKSSZGET, &value));
+    bytes = static_cast<unsigned>(value);
+    return r;
+  }
+  int disk_sequence(uint64_t& sequence) const override {
+    __u64 value = 0;
+    const int r = result_of(::ioctl(fd_.get(), BLKGETDISKSEQ, &value));
+    sequence = value;
+    return r;
+  }
+  int add_partition(const PartitionExtent& extent) override {
+    return partition_call(BLKPG_ADD_PARTITION, extent);
+  }
+  int delete_partition(unsigned number) override {
+    return partition_call(BLKPG_DEL_PARTITION, {number, 0, 0});
+  }
+
+ private:
+  int partition_call(int operation, const PartitionExtent& extent) {
+    blkpg_partition partition{};
+    partition.pno = static_cast<int>(extent.number);
+    partition.start = static_cast<long long>(extent.offset);
+    partition.length = static_cast<long long>(extent.size);
+    blkpg_ioctl_arg argument{};
+    argument.op = operation;
+    argument.datalen = sizeof partition;
+    argument.data = &partition;
+    return result_of(::ioctl(fd_.get(), BLKPG, &argument));
+  }
+
+  UniqueFd fd_;
+  dev_t device_number_;
+};
+
+class LinuxLoopControl final : public LoopControl {
+ public:
+  explicit LinuxLoopControl(UniqueFd fd) : fd_(std::move(fd)) {}
+
+  int try_lock() override { return result_of(::flock(fd_.get(), LOCK_EX | LOCK_NB)); }
+  void unlock() override { ::flock(fd_.get(), LOCK_UN); }
+  int get_free() override { return result_of(::ioctl(fd_.get(), LOOP_CTL_GET_FREE)); }
+  int add(int number) override { return result_of(::ioctl(fd_.get(), LOOP_CTL_ADD, number)); }
+  int remove(unsigned number) override {
+    return result_of(::ioctl(fd_.get(), LOOP_CTL_REMOVE, number));
+  }
+
+ private:
+  UniqueFd fd_;
+};
+
+class LinuxUseWatch final : public UseWatch {
+ public:
+  LinuxUseWatch()
+      : inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
+        mounts_(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)),
+        swaps_(::open("/proc/swaps", O_RDONLY | O_CLOEXEC)),
+        epoll_(::epoll_create1(EPOLL_CLOEXEC)) {}
+
+  int add_node(const std::string& path) {
+    return result_of(::inotify_add_watch(inotify_.get(), path.c_str(), IN_CLOSE));
+  }
+  int arm() {
+    if (!inotify_ || !epoll_) return -errno;
+    const int r = add_to_epoll(inotify_, EPOLLIN);
+    // Both report POLLPRI after a change; a system without them has no change.
+    if (mounts_) add_to_epoll(mounts_, EPOLLPRI | EPOLLET);
+    if (swaps_) add_to_epoll(swaps_, EPOLLPRI | EPOLLET);
+    return r;
+  }
+  int fd() const override { return epoll_.get(); }
+  void drain() override {
+    alignas(inotify_event) std::array<char, 4096> events;
+    while (::read(inotify_.get(), events.data(), events.size()) > 0) {
+    }
+    std::array<epoll_event, 4> ready;
+    ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), 0);
+  }
+
+ private:
+  int add_to_epoll(const UniqueFd& fd, uint32_t events) {
+    epoll_event event{};
+    event.events = events;
+    return result_of(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd.get(), &event));
+  }
+
+  UniqueFd inotify_;
+  UniqueFd mounts_;
+  UniqueFd swaps_;
+  UniqueFd epoll_;
+};
+
+// Reads a whole sysfs attribute; sysfs gives at most a page.
+std::optional<std::string> read_attribute(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return std::nullopt;
+  std::string content(static_cast<size_t>(::sysconf(_SC_PAGESIZE)), '\0');
+  size_t length = 0;
+  while (length < content.size()) {
+    const ssize_t got = ::read(fd.get(), content.data() + length, content.size() - length);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return std::nullopt;
+    if (got == 0) break;
+    length += static_cast<size_t>(got);
+  }
+  content.resize(length);
+  if (!content.empty() && content.back() == '\n') {
+    content.pop_back();  // exactly one: a path may end in a newline of its own
+  }
+  return content;
+}
+
+// "loop12" → 12; nothing for other names.
+std::optional<unsigned> number_in(const char* name) {
+  if (std::strncmp(name, "loop", 4) != 0 || name[4] < '0' || name[4] > '9') return std::nullopt;
+  char* end = nullptr;
+  const unsigned long number = std::strtoul(name + 4, &end, 10);
+  if (*end != '\0') return std::nullopt;
+  return static_cast<unsigned>(number);
+}
+
+template <typename Visit>
+void each_entry(const std::string& directory, Visit visit) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(directory.c_str()), ::closedir);
+  if (!dir) return;
+  while (const dirent* entry = ::readdir(dir.get())) {
+    visit(entry->d_name);
+  }
+}
+
+class LinuxLoopKernel final : public LoopKernel {
+ public:
+  LinuxLoopKernel(std::string dev, std::string sys) : dev_(std::move(dev)), sys_(std::move(sys)) {}
+
+  int open_control(std::unique_ptr<LoopControl>& control) override {
+    UniqueFd fd(::open((dev_ + "/loop-control").c_str(), O_RDWR | O_CLOEXEC));
+    if (!fd) return -errno;
+    control = std::make_unique<LinuxLoopControl>(std::move(fd));
+    return 0;
+  }
+
+  int open_node(unsigned number, NodeAccess access, std::unique_ptr<LoopNode>& node) override {
+    int flags = O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW;
+    switch (access) {
+      case NodeAccess::read_write:
+        flags |= O_RDWR;
+        break;
+      case NodeAccess::read_only:
+        flags |= O_RDONLY;
+        break;
+      case NodeAccess::read_exclusive:
+        flags |= O_RDONLY | O_EXCL;
+        break;
+    }
+    UniqueFd fd(::open(node_path(number).c_str(), flags));
+    if (!fd) return -errno;
+    struct stat st {};
+    if (::fstat(fd.get(), &st) < 0) return -errno;
+    if (!S_ISBLK(st.st_mode) || major(st.st_rdev) != LOOP_MAJOR) return -ENOTBLK;
+    node = std::make_unique<LinuxLoopNode>(std::move(fd), st.st_rdev);
+    return 0;
+  }
+
+  int watch_use(unsigned number, std::unique_ptr<UseWatch>& watch) override {
+    auto made = std::make_unique<LinuxUseWatch>();
+    if (const int r = made->arm(); r < 0) return r;
+    if (const int r = made->add_node(node_path(number)); r < 0) return r;
+    for (const PartitionExtent& partition : partitions(number)) {
+      // One that is just going away has no closes to wait for.
+      made->add_node(node_path(number) + "p" + std::to_string(partition.number));
+    }
+    watch = std::move(made);
+    return 0;
+  }
+
+  std::vector<unsigned> numbers() const override {
+    std::vector<unsigned> found;
+    each_entry(sys_ + "/block", [&](const char* name) {
+      if (const auto number = number_in(name)) found.push_back(*number);
+    });
+    return found;
+  }
+
+  std::optional<std::string> attribute(unsigned number, const char* name) const override {
+    return read_attribute(directory(number) + "/" + name);
+  }
+
+  bool has_attribute(unsigned number, const char* name) const override {
+    return ::access((directory(number) + "/" + name).c_str(), F_OK) == 0;
+  }
+
+  std::vector<PartitionExtent> partitions(unsigned number) const override {
+    std::vector<PartitionExtent> found;
+    const std::string prefix = "loop" + std::to_string(number) + "p";
+    each_entry(directory(number), [&](const char* name) {
+      if (std::strncmp(name, prefix.c_str(), prefix.size()) != 0) return;
+      const std::string partition = directory(number) + "/" + name + "/";
+      const auto index = read_attribute(partition + "partition");
+      const auto start = read_attribute(partition + "start");
+      const auto size = read_attribute(partition + "size");
+      if (!index || !start || !size) return;  // it is just going away
+      found.push_back({static_cast<unsigned>(std::strtoul(index->c_str(), nullptr, 10)),
+                       std::strtoull(start->c_str(), nullptr, 10) * sysfs_sector,
+                       std::strtoull(size->c_str(), nullptr, 10) * sysfs_sector});
+    });
+    std::sort(found.begin(), found.end(),
+              [](const auto& a, const auto& b) { return a.number < b.number; });
+    return found;
+  }
+
+  std::pair<int, int> version() const override {
+    utsname name{};
+    int major_version = 0;
+    int minor_version = 0;
+    ::uname(&name);
+    std::sscanf(name.release, "%d.%d", &major_version, &minor_version);
+    return {major_version, minor_version};
+  }
+
+  unsigned static_devices() const override {
+    const auto text = read_attribute(sys_ + "/module/loop/parameters/max_loop");
+    return text ? static_cast<unsigned>(std::strtoul(text->c_str(), nullptr, 10)) : 8;
+  }
+
+ private:
+  std::string node_path(unsigned number) const { return dev_ + "/loop" + std::to_string(number); }
+  std::string directory(unsigned number) const {
+    return sys_ + "/block/loop" + std::to_string(number);
+  }
+
+  std::string dev_;
+  std::string sys_;
+};
+
+}  // namespace
+
+std::unique_ptr<LoopKernel> make_linux_loop_kernel(std::string dev, std::string sys) {
+  return std::make_unique<LinuxLoopKernel>(std::move(dev), std::move(sys));
+}
+
+}  // namespace loop

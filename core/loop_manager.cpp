@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "core/loop_manager.hpp"
+
+#include <linux/loop.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "core/error.hpp"
+#include "core/loop_control.hpp"
+#include "core/node_deletion.hpp"
+#include "core/partition_table.hpp"
+
+namespace loop {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Each attempt loses to somebody who won a device: that many in a row means that
+// something else is wrong.
+constexpr int attach_attempts = 64;
+
+// How long udev may hold the lock of a node that has to be this one.
+constexpr auto lock_patience = 5s;
+
+// How long openers may keep a device from being given back after a failure.
+constexpr auto undo_patience = 5s;
+
+std::string name_of(unsigned number) { return "loop" + std::to_string(number); }
+
+bool older_than(const LoopKernel& kernel, int major, int minor) {
+  return kernel.version() < std::pair(major, minor);
+}
+
+std::string version_text(const LoopKernel& kernel) {
+  const auto [major, minor] = kernel.version();
+  return std::to_string(major) + "." + std::to_string(minor);
+}
+
+[[noreturn]] void throw_configure_error(const LoopKernel& kernel, int error, const BackingFile& file,
+                                        unsigned number) {
+  // Before 5.8 the ioctl is unknown: EINVAL or ENOTTY, by version.
+  if ((error == EINVAL || error == ENOTTY) && older_than(kernel, 5, 8)) {
+    throw Error(Errc::not_supported, "attaching needs Linux 5.8 or later (LOOP_CONFIGURE), this is " +
+                                         version_text(kernel));
+  }
+  if (error == EBADF) {
+    throw Error(Errc::invalid_argument,
+                "file: is " + name_of(number) + " itself, or a loop device that leads back to it");
+  }
+  if (error == EINVAL && file.block_device) {
+    throw Error(Errc::invalid_argument, "file: is a loop device without a backing file");
+  }
+  if (error == EOVERFLOW) {
+    throw Error(Errc::invalid_argument, "offset: is larger than the kernel can map");
+  }
+  throw Error(Errc::failed, error, "LOOP_CONFIGURE of " + name_of(number));
+}
+
+bool may_be_transient(int r) {
+  // A fresh or vanishing node, while udev works on it.
+  return r == -ENXIO || r == -ENOENT || r == -EACCES || r == -EBUSY;
+}
+
+void wait_for_lock(LoopKernel& kernel, LoopNode& node, unsigned number) {
+  std::unique_ptr<UseWatch> watch;
+  if (const int r = kernel.watch_use(number, watch); r < 0) {
+    throw Error(Errc::failed, -r, "cannot watch " + name_of(number));
+  }
+  const Deadline deadline = deadline_in(lock_patience);
+  // Never a blocking flock: whoever holds it may hold it for ever.
+  while (node.try_lock() < 0) {
+    if (!wait_for_use_change(*watch, deadline)) {
+      throw Error(Errc::device_busy, name_of(number) + ": another process holds its lock");
+    }
+  }
+}
+
+void delete_partitions(LoopKernel& kernel, LoopNode& node, unsigned number) {
+  for (const PartitionExtent& partition : kernel.partitions(number)) {
+    node.delete_partition(partition.number);  // one that is in use stays, and is seen again
+  }
+}
+
+}  // namespace
+
+Attachment::Attachment(Attachment&& other) noexcept
+    : manager_(std::exchange(other.manager_, nullptr)),
+      claim_(std::move(other.claim_)),
+      node_(std::move(other.node_)),
+      holder_(std::move(other.holder_)),
+      made_node_(other.made_node_),
+      bound_(other.bound_),
+      snapshot_(std::move(other.snapshot_)),
+      owner_(other.owner_),
+      keeps_partitions_(other.keeps_partitions_),
+      partitions_(std::move(other.partitions_)) {}
+
+Attachment::~Attachment() {
+  if (manager_) manager_->undo(*this);
+}
+
+NumberClaims::Claim Attachment::commit() {
+  manager_ = nullptr;
+  return std::move(claim_);
+}
+
+LoopManager::LoopManager(LoopKernel& kernel, AttachmentRecords* records)
+    : kernel_(kernel), records_(records) {}
+
+Attachment LoopManager::attach(const AttachRequest& request) {
+  const BackingFile file = validate(request);
+  bool fresh = false;
+  for (int attempt = 0; attempt < attach_attempts; ++attempt) {
+    Attachment attachment(*this);
+    attachment.owner_ = request.owner;
+    if (!open_free_node(request, attachment, fresh) || !configure(request, file, attachment)) {
+      // Somebody is at the number that the kernel calls free, and it would offer
+      // it again and again: have a new one made.
+      fresh = true;
+      continue;
+    }
+    verify(request, attachment);
+    if (request.partition_scan == PartitionScan::service) {
+      add_partitions(attachment);
+    }
+    if (request.autoclear) {
+      const int r = kernel_.open_node(attachment.snapshot_.number, NodeAccess::read_only, attachment.holder_);
+      if (r < 0) throw Error(Errc::failed, -r, "cannot hold " + attachment.snapshot_.dev_path());
+    }
+    // Unlocks and closes together: with the close udev looks at the device, and
+    // by now everything is there for it to see.
+    attachment.node_.reset();
+    return attachment;
+  }
+  if (request.number) {
+    throw Error(Errc::device_busy, name_of(*request.number) + ": is in use");
+  }
+  throw Error(Errc::no_free_device, "no loop device could be had: other processes took each one first");
+}
+
+// Finds a device, opens it and locks it. False: lost it to somebody, try another.
+bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attachment, bool fresh) {
+  const auto control = open_loop_control(kernel_);
+  DeviceSnapshot& snapshot = attachment.snapshot_;
+  {
+    // LOOP_CTL_GET_FREE reserves nothing. Lock order: loop-control, then the
+    // device; both dropped or held only for moments, never across LOOP_CONFIGURE,
+    // which may wait for a file system. systemd takes the same lock; one who
+    // holds it for long is not waited for, losing the race costs a retry only.
+    const std::lock_guard own_threads(allocation_);
+    const bool locked = control->try_lock() == 0;
+    int number = 0;
+    if (request.number) {
+      const int r = control->add(static_cast<int>(*request.number));
+      if (r < 0 && r != -EEXIST) {
+        throw Error(Errc::failed, -r, "cannot make " + name_of(*request.number));
+      }
+      number = static_cast<int>(*request.number);
+      attachment.made_node_ = r >= 0;
+    } else {
+      number = fresh ? control->add(-1) : control->get_free();
+      if (number < 0) {
+        throw Error(Errc::no_free_device, -number, "the kernel gives no free loop device");
+      }
+      // The kernel doesn't say whether it made the device for us; what is above
+      // the static ones serves nobody while it is unbound.
+      attachment.made_node_ = fresh || static_cast<unsigned>(number) >= kernel_.static_devices();
+    }
+    snapshot.number = static_cast<unsigned>(number);
+    const int r = kernel_.open_node(
+        snapshot.number, request.read_only ? NodeAccess::read_only : NodeAccess::read_write, attachment.node_);
+    const int lock = r < 0 ? 0 : attachment.node_->try_lock();
+    if (locked) control->unlock();
+    if (r < 0 && !may_be_transient(r)) {
+      throw Error(Errc::failed, -r, "cannot open " + snapshot.dev_path());
+    }
+    if (r < 0) return false;
+    if (lock == 0) {
+      attachment.claim_ = claim(snapshot.number);
+      return true;
+    }
+  }
+  if (!request.number && !fresh) {
+    attachment.made_node_ = false;  // whoever has locked it is going to use it
+    return false;
+  }
+  wait_for_lock(kernel_, *attachment.node_, snapshot.number);
+  attachment.claim_ = claim(snapshot.number);
+  return true;
+}
+
+// False: somebody else attached something to the device first.
+bool LoopManager::configure(const AttachRequest& request, const BackingFile& file, Attachment& attachment) {
+  LoopNode& node = *attachment.node_;
+  DeviceSnapshot& snapshot = attachment.snapshot_;
+  if (kernel_.has_attribute(snapshot.number, "loop")) {
+    if (request.number) {
+      throw Error(Errc::device_busy, "number: " + name_of(snapshot.number) + " is attached already");
+    }
+    attachment.made_node_ = false;
+    return false;
+  }
+  // Partitions that BLKPG added outlive a detach by somebody else, and would
+  // show the new file's data under the old file's table.
+  delete_partitions(kernel_, node, snapshot.number);
+
+  AttachmentRecord record;
+  record.number = snapshot.number;
+  record.owner = request.owner;
+  record.backing_dev = file.block_device ? file.rdev : file.dev;
+  record.backing_inode = file.block_device ? 0 : file.inode;
+  record.keeps_partitions = request.partition_scan == PartitionScan::service;
+  const bool has_sequence = node.disk_sequence(record.disk_sequence) == 0;
+  // Below 5.15 nothing names an attachment, so nothing can be said of it later.
+  const bool keep_record = records_ != nullptr && has_sequence;
+  if (keep_record) records_->write_intent(record);
+
+  loop_config config{};
+  config.fd = static_cast<__u32>(request.file.get());
+  config.block_size = request.block_size;
+  config.info.lo_offset = request.offset;
+  config.info.lo_sizelimit = request.size_limit;
+  std::memcpy(config.info.lo_file_name, request.reference.data(), request.reference.size());
+  if (request.read_only) config.info.lo_flags |= LO_FLAGS_READ_ONLY;
+  if (request.autoclear) config.info.lo_flags |= LO_FLAGS_AUTOCLEAR;
+  if (request.direct_io) config.info.lo_flags |= LO_FLAGS_DIRECT_IO;
+  if (request.partition_scan == PartitionScan::kernel) config.info.lo_flags |= LO_FLAGS_PARTSCAN;
+
+  const int r = node.configure(config);
+  if (r < 0) {
+    if (keep_record) records_->erase_intent(snapshot.number);
+    if (r != -EBUSY) throw_configure_error(kernel_, -r, file, snapshot.number);
+    if (kernel_.has_attribute(snapshot.number, "loop")) attachment.made_node_ = false;
+    return false;
+  }
+  attachment.bound_ = true;
+  attachment.keeps_partitions_ = record.keeps_partitions;
+  if (has_sequence) node.disk_sequence(snapshot.disk_sequence);
+  if (keep_record) {
+    record.disk_sequence = snapshot.disk_sequence;
+    records_->commit_intent(record);
+  }
+  return true;
+}
+
+// The kernel's yes is not yet what was asked for: 5.8 itself ignored the size
+// limit, read-only is forced silently.
+void LoopManager::verify(const AttachRequest& request, Attachment& attachment) {
+  LoopNode& node = *attachment.node_;
+  DeviceSnapshot& snapshot = attachment.snapshot_;
+  loop_info64 info{};
+  if (const int r = node.status(info); r < 0) {
+    throw Error(Errc::failed, -r, "LOOP_GET_STATUS64 of " + snapshot.dev_path());
+  }
+  if (info.lo_offset != request.offset || info.lo_sizelimit != request.size_limit) {
+    info.lo_offset = request.offset;
+    info.lo_sizelimit = request.size_limit;
+    const int set = node.set_status(info);
+    const int got = set < 0 ? set : node.status(info);
+    if (got < 0) throw Error(Errc::failed, -got, "setting the range of " + snapshot.dev_path());
+  }
+  if (!request.read_only && (info.lo_flags & LO_FLAGS_READ_ONLY) != 0) {
+    throw Error(Errc::not_writable, "file: the kernel attached it read-only; ask for read-only");
+  }
+  int r = node.size(snapshot.size);
+  if (r >= 0) r = node.block_size(snapshot.block_size);
+  if (r < 0) throw Error(Errc::failed, -r, "reading the size of " + snapshot.dev_path());
+  if (snapshot.size == 0 || (request.size_limit != 0 && snapshot.size > request.size_limit)) {
+    throw Error(Errc::failed, snapshot.dev_path() + ": the kernel attached " + std::to_string(snapshot.size) +
+                                  " bytes instead of the range asked for");
+  }
+  if (request.block_size != 0 && snapshot.block_size != request.block_size) {
+    throw Error(Errc::failed, "block-size: the kernel uses " + std::to_string(snapshot.block_size) +
+                                  " instead of " + std::to_string(request.block_size));
+  }
+  snapshot.dev = node.device_number();
+  if (!refresh_volatile(kernel_, snapshot)) {
+    throw Error(Errc::failed, snapshot.dev_path() + ": was detached by somebody else at once");
+  }
+  apply_status(info, snapshot);
+}
+
+void LoopManager::add_partitions(Attachment& attachment) {
+  const unsigned number = attachment.snapshot_.number;
+  if (older_than(kernel_, 6, 5)) {
+    // A scan that is still due would drop what is added here at the next open.
+    std::unique_ptr<LoopNode> opened;
+    kernel_.open_node(number, NodeAccess::read_only, opened);
+  }
+  const PartitionTable table = read_partition_table(attachment.node_->fd(), attachment.snapshot_.block_size);
+  for (TableEntry& entry : usable_entries(table, attachment.snapshot_.size)) {
+    const int r = attachment.node_->add_partition(entry.extent);
+    // EINVAL: unaligned, or a number that the kernel has no place for. EBUSY:
+    // overlaps another entry. The rest of the disk is good all the same.
+    if (r == -EINVAL || r == -EBUSY || r == -ERANGE) continue;
+    if (r < 0) {
+      throw Error(Errc::failed, -r,
+                  "adding partition " + std::to_string(entry.extent.number) + " of " + name_of(number));
+    }
+    attachment.partitions_.push_back(std::move(entry));
+  }
+}
+
+void LoopManager::undo(Attachment& attachment) noexcept {
+  const DeviceSnapshot& snapshot = attachment.snapshot_;
+  try {
+    attachment.holder_.reset();
+    if (attachment.bound_) {
+      if (!attachment.node_) {
+        kernel_.open_node(snapshot.number, NodeAccess::read_only, attachment.node_);
+      }
+      uint64_t sequence = 0;
+      if (attachment.node_ &&
+          (attachment.node_->disk_sequence(sequence) < 0 || sequence == snapshot.disk_sequence)) {
+        attachment.node_->clear();
+        delete_partitions(kernel_, *attachment.node_, snapshot.number);
+      }
+      if (records_) records_->erase(snapshot.disk_sequence);
+    }
+    attachment.node_.reset();
+    if (attachment.made_node_) {
+      delete_node(kernel_, snapshot.number, deadline_in(undo_patience));
+    }
+  } catch (...) {
+    // The device is unbound, or will be at its last close; the node is all that
+    // may stay, for the next one who asks the kernel for a free device.
+  }
+}
+
+void LoopManager::delete_leftover_partitions(unsigned number) {
+  if (kernel_.partitions(number).empty()) return;
+  std::unique_ptr<LoopNode> node;
+  // Exclusive: LOOP_CONFIGURE is refused meanwhile, so that these cannot become
+  // the partitions of a new file between the check and the deletion.
+  if (kernel_.open_node(number, NodeAccess::read_exclusive, node) < 0) return;
+  if (kernel_.has_attribute(number, "loop")) return;
+  delete_partitions(kernel_, *node, number);
+}
+
+}  // namespace loop

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "core/attach_request.hpp"
+#include "core/attachment_records.hpp"
+#include "core/device_snapshot.hpp"
+#include "core/loop_kernel.hpp"
+#include "core/number_claims.hpp"
+#include "core/partition.hpp"
+
+namespace loop {
+
+class LoopManager;
+
+// A file that was just attached and, until commit(), is detached again by the
+// destructor: whatever fails between the kernel's yes and the answer to the
+// caller leaves nothing behind. Undoing may block; destroy it on a worker.
+class Attachment {
+ public:
+  Attachment(Attachment&& other) noexcept;
+  Attachment& operator=(Attachment&&) = delete;
+  ~Attachment();
+
+  const DeviceSnapshot& snapshot() const { return snapshot_; }
+  uid_t owner() const { return owner_; }
+  bool keeps_partitions() const { return keeps_partitions_; }
+  const std::vector<TableEntry>& partitions() const { return partitions_; }
+
+  // From here on the device stays. Hands over the claim on its number, to be
+  // released when whoever follows events knows the device.
+  NumberClaims::Claim commit();
+
+  // For an autoclear device, which would detach at the last close: the
+  // descriptor that holds it. Null for any other.
+  std::unique_ptr<LoopNode> take_holder() { return std::move(holder_); }
+
+ private:
+  friend class LoopManager;
+  explicit Attachment(LoopManager& manager) : manager_(&manager) {}
+
+  LoopManager* manager_;             // null once committed or moved from
+  NumberClaims::Claim claim_;
+  std::unique_ptr<LoopNode> node_;   // open and locked while attach() works
+  std::unique_ptr<LoopNode> holder_;
+  bool made_node_ = false;
+  bool bound_ = false;
+  DeviceSnapshot snapshot_;
+  uid_t owner_ = 0;
+  bool keeps_partitions_ = false;
+  std::vector<TableEntry> partitions_;
+};
+
+// Attaches files to loop devices. Thread-safe: calls for different files and
+// numbers run side by side. Borrows the kernel and, if given, the records; both
+// outlive it.
+class LoopManager {
+ public:
+  explicit LoopManager(LoopKernel& kernel, AttachmentRecords* records = nullptr);
+
+  // Validates, attaches, verifies and adds partitions. May block on the backing
+  // file's file system. Throws Error; then nothing is attached and a node that
+  // this made is gone. The request's file is not needed by the device
+  // afterwards.
+  Attachment attach(const AttachRequest& request);
+
+  // Deletes the partitions that an attachment which is gone left on the number.
+  // Does nothing where the device is attached again, in use, or absent.
+  void delete_leftover_partitions(unsigned number);
+
+  NumberClaims& claims() { return *claims_; }
+  NumberClaims::Claim claim(unsigned number) { return {claims_, number}; }
+  LoopKernel& kernel() { return kernel_; }
+  AttachmentRecords* records() { return records_; }
+
+ private:
+  friend class Attachment;
+
+  bool open_free_node(const AttachRequest& request, Attachment& attachment, bool fresh);
+  bool configure(const AttachRequest& request, const BackingFile& file, Attachment& attachment);
+  void verify(const AttachRequest& request, Attachment& attachment);
+  void add_partitions(Attachment& attachment);
+  void undo(Attachment& attachment) noexcept;
+
+  LoopKernel& kernel_;
+  AttachmentRecords* records_;
+  std::shared_ptr<NumberClaims> claims_ = std::make_shared<NumberClaims>();
+  std::mutex allocation_;  // GET_FREE, open and lock: two threads would get one number
+};
+
+}  // namespace loop

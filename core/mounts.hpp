@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace loop {
+
+struct Mount {
+  dev_t dev = 0;           // of the file system; anonymous for btrfs
+  std::string mount_point;
+  std::string source;      // as given to mount(2): often a device path
+};
+
+// The mounts of this process's mount namespace.
+std::vector<Mount> mounts();
+
+// \040 and its like, as /proc writes spaces, tabs, newlines and backslashes.
+std::string undo_octal_escapes(std::string_view text);
+
+}  // namespace loop

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+namespace loop {
+
+// Numbers that an operation is changing right now. A claim excludes nobody; it
+// tells whoever follows the kernel's events that what they see of loopN is
+// half-way, so that they look again when the claim is gone. Thread-safe.
+class NumberClaims {
+ public:
+  class Claim {
+   public:
+    Claim() = default;
+    Claim(std::shared_ptr<NumberClaims> claims, unsigned number);
+    Claim(Claim&& other) noexcept = default;
+    Claim& operator=(Claim&& other) noexcept;
+    ~Claim();
+    void release();
+
+   private:
+    std::shared_ptr<NumberClaims> claims_;
+    unsigned number_ = 0;
+  };
+
+  bool claimed(unsigned number) const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<unsigned, unsigned> counts_;
+};
+
+}  // namespace loop

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "core/path_opener.hpp"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "core/error.hpp"
+#include "core/utf8.hpp"
+
+namespace loop {
+
+PathOpener::PathOpener(UniqueFd root) : root_(std::move(root)) {
+  if (!root_) {
+    root_.reset(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  }
+}
+
+UniqueFd PathOpener::open_beneath(const std::string& path, int flags) const {
+  const std::string shown = escape_to_utf8(path);
+  if (path.empty() || path[0] != '/') {
+    throw Error(Errc::invalid_argument, "path: '" + shown + "' is not absolute");
+  }
+  open_how how{};
+  how.flags = static_cast<__u64>(flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  // glibc has no wrapper; EAGAIN means that a rename raced with the look-up.
+  constexpr int attempts = 32;
+  long fd = -1;
+  for (int attempt = 0; attempt < attempts; ++attempt) {
+    fd = ::syscall(SYS_openat2, root_.get(), path.c_str(), &how, sizeof how);
+    if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) break;
+  }
+  if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+  const int error = errno;
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      throw Error(Errc::file_not_found, error, "path: " + shown);
+    case ELOOP:
+      throw Error(Errc::invalid_argument, "path: " + shown + " is a symbolic link, or leads through a magic one");
+    case EISDIR:
+      throw Error(Errc::invalid_argument, "path: " + shown + " is a directory");
+    case ENAMETOOLONG:
+      throw Error(Errc::invalid_argument, error, "path: " + shown.substr(0, 64) + "…");
+    case EROFS:
+    case ETXTBSY:
+      throw Error(Errc::not_writable, error, "path: " + shown + " cannot be written, ask for read-only");
+    default:
+      throw Error(Errc::failed, error, "path: cannot open " + shown);
+  }
+}
+
+UniqueFd PathOpener::open(const std::string& path, bool read_only) const {
+  return open_beneath(path, read_only ? O_RDONLY : O_RDWR);
+}
+
+UniqueFd PathOpener::look_up(const std::string& path) const { return open_beneath(path, O_PATH); }
+
+}  // namespace loop

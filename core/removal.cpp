@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "core/removal.hpp"
+
+#include <linux/loop.h>
+
+#include <cerrno>
+#include <string>
+
+#include "core/error.hpp"
+#include "core/holders.hpp"
+#include "core/open_attachment.hpp"
+
+namespace loop {
+
+// The device's status as it was before anything was armed.
+struct SavedStatus {
+  loop_info64 info{};
+};
+
+namespace {
+
+bool has_requests_under_way(const LoopKernel& kernel, unsigned number) {
+  const auto inflight = kernel.attribute(number, "inflight");  // "       0        0"
+  return inflight && inflight->find_first_not_of(" 0\t") != std::string::npos;
+}
+
+}  // namespace
+
+Removal::Removal(LoopManager& manager, unsigned number, uint64_t disk_sequence, RemovalOptions options)
+    : manager_(manager), number_(number), disk_sequence_(disk_sequence), options_(options) {}
+
+Removal::~Removal() {
+  if (armed_) take_back();
+}
+
+// Opens the device and remembers its state. False: a mount or swap holds it.
+bool Removal::open() {
+  LoopKernel& kernel = manager_.kernel();
+  if (!watch_) kernel.watch_use(number_, watch_);  // before the look, so that no close is missed
+  // O_EXCL sees mounts, in any namespace, and swap, and changes nothing. Never
+  // writable: its close would make udev look at the device.
+  const NodeAccess access = options_.lazy ? NodeAccess::read_only : NodeAccess::read_exclusive;
+  auto saved = std::make_unique<SavedStatus>();
+  auto node = open_attachment(kernel, number_, disk_sequence_, access, saved->info);
+  if (!node) return false;
+  if (disk_sequence_ == 0) node->disk_sequence(disk_sequence_);
+  saved_ = std::move(saved);
+  node_ = std::move(node);
+  return true;
+}
+
+Removal::State Removal::attempt() {
+  if (watch_) watch_->drain();
+  if (!node_) {
+    exclusively_held_ = !open();
+    if (exclusively_held_) return State::busy;
+  }
+  if (!options_.lazy && !armed_ && has_requests_under_way(manager_.kernel(), number_)) {
+    // Taking back freezes the queue, and would hang with a backing file whose
+    // server does not answer. Who has requests under way uses the device.
+    return State::busy;
+  }
+  // As the only opener, the first call makes the kernel refuse newcomers (since
+  // 6.11; before, it unbinds at once), and the second answers ENXIO.
+  int r = node_->clear();
+  if (r == 0) r = node_->clear();
+  if (r == -ENXIO) {
+    armed_ = false;
+    return State::detached;
+  }
+  if (r < 0) throw Error(Errc::failed, -r, "LOOP_CLR_FD of " + name());
+  if (options_.lazy) {
+    node_.reset();
+    return State::deferred;
+  }
+  // Somebody else has it open. AUTOCLEAR is armed now, but the kernel can't act
+  // on it while this descriptor is open.
+  armed_ = true;
+  return State::busy;
+}
+
+// True: the device is as it was. False: it turned out to be detached.
+bool Removal::take_back() {
+  const int r = node_->set_status(saved_->info);
+  if (r == -ENXIO) {
+    armed_ = false;
+    return false;
+  }
+  if (r >= 0) armed_ = false;
+  return true;
+}
+
+bool Removal::wait(Deadline deadline) { return watch_ && wait_for_use_change(*watch_, deadline); }
+
+void Removal::refuse() {
+  if (armed_) {
+    if (!take_back()) return;
+    if (armed_) {
+      armed_ = false;
+      throw Error(Errc::failed, name() + ": is in use, and the kernel did not take the detach back");
+    }
+  }
+  node_.reset();
+  throw Error(Errc::device_busy, name() + " is in use: " + describe_holders(manager_.kernel(), number_));
+}
+
+void Removal::finish(Deadline deadline) {
+  LoopKernel& kernel = manager_.kernel();
+  // On this descriptor: newcomers get ENXIO meanwhile.
+  for (const PartitionExtent& partition : kernel.partitions(number_)) {
+    node_->delete_partition(partition.number);
+  }
+  node_.reset();  // the detach itself, done when close returns
+  if (manager_.records()) manager_.records()->erase(disk_sequence_);
+  if (kernel.has_attribute(number_, "loop")) {
+    const auto sequence = kernel.attribute(number_, "diskseq");
+    const bool same = !sequence || *sequence == std::to_string(disk_sequence_);
+    // An opener in the very middle of its open keeps it until it closes.
+    while (same && kernel.has_attribute(number_, "loop")) {
+      if (!watch_ || !wait_for_use_change(*watch_, deadline)) {
+        throw Error(Errc::failed, name() + ": is detached, but a process opened it at that moment and holds it");
+      }
+    }
+    if (!same) return;  // somebody attached to the number already
+  }
+  if (!options_.keep_node) delete_node(kernel, number_, deadline);
+}
+
+void remove(LoopManager& manager, unsigned number, uint64_t disk_sequence, RemovalOptions options,
+            std::chrono::milliseconds patience) {
+  const auto claim = manager.claim(number);
+  Removal removal(manager, number, disk_sequence, options);
+  const Deadline deadline = deadline_in(patience);
+  for (;;) {
+    const Removal::State state = removal.attempt();
+    if (state == Removal::State::deferred) return;
+    if (state == Removal::State::detached) break;
+    const bool hopeless = removal.exclusively_held() && patience <= probing_patience;
+    if (hopeless || !removal.wait(deadline)) {
+      removal.refuse();
+      break;
+    }
+  }
+  removal.finish(deadline_in(finish_patience));
+}
+
+}  // namespace loop

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "core/udev_monitor.hpp"
+
+#include <libudev.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "core/error.hpp"
+#include "core/unique_fd.hpp"
+
+namespace loop {
+namespace {
+
+// Room for the events of some thousand devices at once; what the kernel counts
+// is several times the message's length.
+constexpr int receive_buffer = 16 * 1024 * 1024;
+
+template <auto unref>
+struct Unref {
+  template <typename T>
+  void operator()(T* object) const {
+    unref(object);
+  }
+};
+using Udev = std::unique_ptr<udev, Unref<udev_unref>>;
+using Monitor = std::unique_ptr<udev_monitor, Unref<udev_monitor_unref>>;
+using Device = std::unique_ptr<udev_device, Unref<udev_device_unref>>;
+
+std::optional<DeviceEvent::Action> action_of(const char* text) {
+  const std::string_view action = text ? text : "";
+  if (action == "add") return DeviceEvent::Action::add;
+  if (action == "remove") return DeviceEvent::Action::remove;
+  // move, online, bind…: whatever it is, the device is looked at again.
+  if (!action.empty()) return DeviceEvent::Action::change;
+  return std::nullopt;
+}
+
+std::vector<std::string> links_of(udev_device* device) {
+  std::vector<std::string> links;
+  for (udev_list_entry* entry = udev_device_get_devlinks_list_entry(device); entry != nullptr;
+       entry = udev_list_entry_get_next(entry)) {
+    links.emplace_back(udev_list_entry_get_name(entry));
+  }
+  std::sort(links.begin(), links.end());
+  return links;
+}
+
+std::optional<DeviceEvent> event_of(udev_device* device) {
+  const char* name = udev_device_get_sysname(device);
+  const auto action = action_of(udev_device_get_action(device));
+  unsigned number = 0;
+  unsigned partition = 0;
+  int length = 0;
+  if (!name || !action || std::sscanf(name, "loop%u%n", &number, &length) != 1) return std::nullopt;
+  DeviceEvent event;
+  event.action = *action;
+  event.number = number;
+  if (name[length] == 'p' && std::sscanf(name + length, "p%u", &partition) == 1) {
+    event.partition = partition;
+  }
+  if (const char* sequence = udev_device_get_property_value(device, "DISKSEQ")) {
+    event.disk_sequence = std::strtoull(sequence, nullptr, 10);
+  }
+  event.symlinks = links_of(device);
+  return event;
+}
+
+}  // namespace
+
+struct UdevMonitor::Handles {
+  Udev udev;
+  Monitor monitor;
+};
+
+bool udev_is_running(const std::string& control_socket) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (control_socket.size() >= sizeof address.sun_path) return false;
+  std::memcpy(address.sun_path, control_socket.c_str(), control_socket.size() + 1);
+  // The file may have outlived its udevd: only a connection tells.
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  return socket && (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
+                    errno == EAGAIN);
+}
+
+UdevMonitor::UdevMonitor(Source source) : handles_(std::make_unique<Handles>()), source_(source) {
+  handles_->udev.reset(udev_new());
+  if (!handles_->udev) throw Error(Errc::failed, errno, "libudev");
+  handles_->monitor.reset(
+      udev_monitor_new_from_netlink(handles_->udev.get(), source == Source::udev ? "udev" : "kernel"));
+  udev_monitor* monitor = handles_->monitor.get();
+  if (!monitor) throw Error(Errc::failed, errno, "cannot follow the kernel's device events");
+  udev_monitor_filter_add_match_subsystem_devtype(monitor, "block", nullptr);
+  udev_monitor_set_receive_buffer_size(monitor, receive_buffer);  // at most an overflow, which is handled
+  if (const int r = udev_monitor_enable_receiving(monitor); r < 0) {
+    throw Error(Errc::failed, -r, "cannot follow the kernel's device events");
+  }
+}
+
+UdevMonitor::~UdevMonitor() = default;
+
+int UdevMonitor::fd() const { return udev_monitor_get_fd(handles_->monitor.get()); }
+
+std::optional<DeviceEvent> UdevMonitor::next() {
+  for (;;) {
+    errno = 0;
+    const Device device(udev_monitor_receive_device(handles_->monitor.get()));
+    if (!device) {
+      if (errno == ENOBUFS) {
+        overflowed_ = true;
+        continue;
+      }
+      if (errno == EINTR) continue;
+      return std::nullopt;
+    }
+    if (auto event = event_of(device.get())) return event;
+  }
+}
+
+bool UdevMonitor::take_overflow() {
+  const bool overflowed = overflowed_;
+  overflowed_ = false;
+  return overflowed;
+}
+
+std::vector<std::string> UdevMonitor::symlinks(unsigned number) const {
+  const Device device(udev_device_new_from_subsystem_sysname(handles_->udev.get(), "block",
+                                                             ("loop" + std::to_string(number)).c_str()));
+  return device ? links_of(device.get()) : std::vector<std::string>();
+}
+
+}  // namespace loop
