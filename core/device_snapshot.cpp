@@ -24,14 +24,6 @@ uint64_t to_number(const std::optional<std::string>& text) {
 
 bool to_flag(const std::optional<std::string>& text) { return text && *text == "1"; }
 
-dev_t to_device_number(const std::optional<std::string>& text) {
-  if (!text) return 0;
-  const auto colon = text->find(':');
-  if (colon == std::string::npos) return 0;
-  return makedev(static_cast<unsigned>(std::strtoul(text->c_str(), nullptr, 10)),
-                 static_cast<unsigned>(std::strtoul(text->c_str() + colon + 1, nullptr, 10)));
-}
-
 void set_backing_file(const std::optional<std::string>& path, DeviceSnapshot& snapshot) {
   snapshot.backing_file = path.value_or("");
   snapshot.backing_file_deleted = snapshot.backing_file.ends_with(deleted_suffix);
@@ -49,6 +41,13 @@ bool is_the_file(const std::string& path, const loop_info64& info) {
 
 }  // namespace
 
+dev_t parse_device_number(const std::string& text) {
+  const auto colon = text.find(':');
+  if (colon == std::string::npos) return 0;
+  return makedev(static_cast<unsigned>(std::strtoul(text.c_str(), nullptr, 10)),
+                 static_cast<unsigned>(std::strtoul(text.c_str() + colon + 1, nullptr, 10)));
+}
+
 std::string DeviceSnapshot::dev_path() const { return "/dev/loop" + std::to_string(number); }
 
 std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned number) {
@@ -61,7 +60,7 @@ std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned n
     snapshot = DeviceSnapshot();
     snapshot.number = number;
     snapshot.disk_sequence = to_number(kernel.attribute(number, "diskseq"));
-    snapshot.dev = to_device_number(kernel.attribute(number, "dev"));
+    snapshot.dev = parse_device_number(kernel.attribute(number, "dev").value_or(""));
     snapshot.size = to_number(kernel.attribute(number, "size")) * sysfs_sector;
     snapshot.offset = to_number(kernel.attribute(number, "loop/offset"));
     snapshot.size_limit = to_number(kernel.attribute(number, "loop/sizelimit"));
@@ -77,7 +76,7 @@ bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
   const unsigned number = snapshot.number;
   const auto path = kernel.attribute(number, "loop/backing_file");
   if (!path && !kernel.has_attribute(number, "loop")) return false;
-  // A file whose name itself ends in " (deleted)" was told apart by identify();
+  // A file whose name itself ends in " (deleted)" was told apart by apply_status();
   // don't forget that as long as the kernel reports the same path.
   const bool known = path && snapshot.identified && !snapshot.backing_file_deleted &&
                      *path == snapshot.backing_file;
@@ -114,17 +113,6 @@ void apply_status(const loop_info64& info, DeviceSnapshot& snapshot) {
       snapshot.backing_file_deleted = false;
     }
   }
-}
-
-bool identify(LoopKernel& kernel, DeviceSnapshot& snapshot) {
-  std::unique_ptr<LoopNode> node;
-  if (kernel.open_node(snapshot.number, NodeAccess::read_only, node) < 0) return false;
-  loop_info64 info{};
-  if (node->status(info) < 0) return false;
-  uint64_t sequence = 0;
-  if (node->disk_sequence(sequence) == 0 && sequence != snapshot.disk_sequence) return false;
-  apply_status(info, snapshot);
-  return true;
 }
 
 }  // namespace loop

@@ -40,13 +40,12 @@ struct DeviceSnapshot {
   std::string dev_path() const;
 };
 
+// "7:3", as sysfs writes device numbers. 0 for anything else.
+dev_t parse_device_number(const std::string& text);
+
 // Reads sysfs alone, which never waits for the backing file's server. Nothing
 // where no file is attached. `identified` stays false.
 std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned number);
-
-// Adds what only GET_STATUS64 tells. May block for as long as the backing
-// file's server does. False where the device is not that attachment any more.
-bool identify(LoopKernel& kernel, DeviceSnapshot& snapshot);
 
 // What GET_STATUS64 said, put into the snapshot.
 void apply_status(const loop_info64& info, DeviceSnapshot& snapshot);

@@ -30,7 +30,11 @@ Removal::Removal(LoopManager& manager, unsigned number, uint64_t disk_sequence, 
     : manager_(manager), number_(number), disk_sequence_(disk_sequence), options_(options) {}
 
 Removal::~Removal() {
-  if (armed_) take_back();
+  try {
+    give_way();
+  } catch (const Error&) {
+    // The kernel did not take the detach back; a destructor can't tell anybody.
+  }
 }
 
 // Opens the device and remembers its state. False: a mount or swap holds it.
@@ -60,47 +64,51 @@ Removal::State Removal::attempt() {
     // server does not answer. Who has requests under way uses the device.
     return State::busy;
   }
+  return detach();
+}
+
+Removal::State Removal::detach() {
   // As the only opener, the first call makes the kernel refuse newcomers (since
   // 6.11; before, it unbinds at once), and the second answers ENXIO.
   int r = node_->clear();
-  if (r == 0) r = node_->clear();
+  if (r == 0) {
+    // If somebody else has it open, AUTOCLEAR is armed now, but the kernel can't
+    // act on it while this descriptor is open.
+    armed_ = !options_.lazy;
+    r = node_->clear();
+  }
   if (r == -ENXIO) {
     armed_ = false;
     return State::detached;
   }
-  if (r < 0) throw Error(Errc::failed, -r, "LOOP_CLR_FD of " + name());
+  if (r < 0) {
+    give_way();
+    throw Error(Errc::failed, -r, "LOOP_CLR_FD of " + name());
+  }
   if (options_.lazy) {
     node_.reset();
     return State::deferred;
   }
-  // Somebody else has it open. AUTOCLEAR is armed now, but the kernel can't act
-  // on it while this descriptor is open.
-  armed_ = true;
   return State::busy;
 }
 
-// True: the device is as it was. False: it turned out to be detached.
-bool Removal::take_back() {
-  const int r = node_->set_status(saved_->info);
-  if (r == -ENXIO) {
+Removal::State Removal::give_way() {
+  if (armed_) {
     armed_ = false;
-    return false;
+    const int r = node_->set_status(saved_->info);
+    if (r == -ENXIO) return State::detached;  // committed after all; the node stays open for finish()
+    if (r < 0) {
+      node_.reset();
+      throw Error(Errc::failed, -r, name() + ": is in use, and taking the detach back failed");
+    }
   }
-  if (r >= 0) armed_ = false;
-  return true;
+  node_.reset();
+  return State::busy;
 }
 
 bool Removal::wait(Deadline deadline) { return watch_ && wait_for_use_change(*watch_, deadline); }
 
-void Removal::refuse() {
-  if (armed_) {
-    if (!take_back()) return;
-    if (armed_) {
-      armed_ = false;
-      throw Error(Errc::failed, name() + ": is in use, and the kernel did not take the detach back");
-    }
-  }
-  node_.reset();
+void Removal::refuse() const {
   throw Error(Errc::device_busy, name() + " is in use: " + describe_holders(manager_.kernel(), number_));
 }
 
@@ -112,16 +120,15 @@ void Removal::finish(Deadline deadline) {
   }
   node_.reset();  // the detach itself, done when close returns
   if (manager_.records()) manager_.records()->erase(disk_sequence_);
-  if (kernel.has_attribute(number_, "loop")) {
+  const auto still_attached = [&] {
     const auto sequence = kernel.attribute(number_, "diskseq");
-    const bool same = !sequence || *sequence == std::to_string(disk_sequence_);
-    // An opener in the very middle of its open keeps it until it closes.
-    while (same && kernel.has_attribute(number_, "loop")) {
-      if (!watch_ || !wait_for_use_change(*watch_, deadline)) {
-        throw Error(Errc::failed, name() + ": is detached, but a process opened it at that moment and holds it");
-      }
+    return kernel.has_attribute(number_, "loop") && (!sequence || *sequence == std::to_string(disk_sequence_));
+  };
+  // An opener in the very middle of its open keeps it until it closes.
+  while (still_attached()) {
+    if (!watch_ || !wait_for_use_change(*watch_, deadline)) {
+      throw Error(Errc::failed, name() + ": is detached, but a process opened it at that moment and holds it");
     }
-    if (!same) return;  // somebody attached to the number already
   }
   if (!options_.keep_node) delete_node(kernel, number_, deadline);
 }
@@ -131,16 +138,17 @@ void remove(LoopManager& manager, unsigned number, uint64_t disk_sequence, Remov
   const auto claim = manager.claim(number);
   Removal removal(manager, number, disk_sequence, options);
   const Deadline deadline = deadline_in(patience);
+  Removal::State state = Removal::State::busy;
   for (;;) {
-    const Removal::State state = removal.attempt();
-    if (state == Removal::State::deferred) return;
-    if (state == Removal::State::detached) break;
-    const bool hopeless = removal.exclusively_held() && patience <= probing_patience;
-    if (hopeless || !removal.wait(deadline)) {
-      removal.refuse();
-      break;
-    }
+    const Deadline probing_deadline = deadline_in(probing_patience);
+    do {
+      state = removal.attempt();
+    } while (state == Removal::State::busy && !removal.exclusively_held() && removal.wait(probing_deadline));
+    if (state == Removal::State::busy) state = removal.give_way();
+    if (state != Removal::State::busy) break;
+    if (!removal.wait(deadline)) removal.refuse();
   }
+  if (state == Removal::State::deferred) return;
   removal.finish(deadline_in(finish_patience));
 }
 

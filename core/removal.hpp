@@ -28,14 +28,15 @@ struct RemovalOptions {
 //
 // Driven step by step, so that an event loop can wait in between:
 //
-//     Removal removal(manager, number, sequence, options);
-//     while (removal.attempt() == Removal::State::busy) {
-//       wait for removal.wait_fd(); at the deadline: removal.refuse(), break;
-//     }
-//     removal.finish(deadline);
+//     attempt() → detached: finish()
+//                 deferred: done
+//                 busy:     wait for wait_fd(), attempt() again; or
+//                           give_way(), and then, as long as the caller is
+//                           patient, wait for wait_fd() and attempt() again,
+//                           or refuse()
 //
 // remove() below does just that. Every method may block in the kernel. One that
-// is destroyed halfway takes back what it armed.
+// throws, or that is destroyed halfway, takes back what it armed.
 class Removal {
  public:
   enum class State {
@@ -62,10 +63,12 @@ class Removal {
   // The device is in use by a mount or swap, which does not pass by itself.
   bool exclusively_held() const { return exclusively_held_; }
 
-  // Gives up: takes everything back and throws device_busy, naming who holds the
-  // device as far as can be seen. Returns only if the last holder let go at this
-  // very moment; the removal is committed then.
-  void refuse();
+  // Takes everything back and closes the device: nothing is armed or open while
+  // it is waited for. `detached` if the last holder let go at this very moment.
+  State give_way();
+
+  // Throws device_busy, naming who holds the device as far as can be seen.
+  [[noreturn]] void refuse() const;
 
   // Deletes the partitions, lets go and deletes the node. Throws device_busy
   // where an opener keeps the node until the deadline.
@@ -73,7 +76,7 @@ class Removal {
 
  private:
   bool open();
-  bool take_back();
+  State detach();
   std::string name() const { return "loop" + std::to_string(number_); }
 
   LoopManager& manager_;

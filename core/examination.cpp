@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "core/examination.hpp"
+
+#include <linux/loop.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+
+#include "core/error.hpp"
+#include "core/loop_kernel.hpp"
+#include "core/open_attachment.hpp"
+#include "core/partition_table.hpp"
+
+namespace loop {
+
+std::vector<KnownPartition> known_partitions(const LoopKernel& kernel, unsigned number) {
+  std::vector<KnownPartition> known;
+  for (const PartitionExtent& extent : kernel.partitions(number)) {
+    const std::string name =
+        "loop" + std::to_string(number) + "p" + std::to_string(extent.number) + "/dev";
+    const auto dev = kernel.attribute(number, name.c_str());
+    if (!dev) continue;  // it is just going away
+    KnownPartition partition;
+    partition.entry.extent = extent;
+    partition.dev = parse_device_number(*dev);
+    known.push_back(std::move(partition));
+  }
+  return known;
+}
+
+std::optional<Examination> examine(const LoopKernel& kernel, unsigned number) {
+  auto snapshot = read_snapshot(kernel, number);
+  if (!snapshot) return std::nullopt;
+  return Examination{std::move(*snapshot), known_partitions(kernel, number)};
+}
+
+void apply_entries(const std::vector<TableEntry>& entries, std::vector<KnownPartition>& partitions) {
+  for (KnownPartition& partition : partitions) {
+    const auto found = std::find_if(entries.begin(), entries.end(), [&](const TableEntry& entry) {
+      return entry.extent.number == partition.entry.extent.number &&
+             entry.extent.offset == partition.entry.extent.offset;
+    });
+    if (found == entries.end()) continue;
+    const uint64_t size = partition.entry.extent.size;  // the kernel's: it may have been resized
+    partition.entry = *found;
+    partition.entry.extent.size = size;
+  }
+}
+
+bool describe(LoopKernel& kernel, Examination& examination) {
+  DeviceSnapshot& snapshot = examination.snapshot;
+  loop_info64 info{};
+  try {
+    const auto node =
+        open_attachment(kernel, snapshot.number, snapshot.disk_sequence, NodeAccess::read_only, info);
+    apply_status(info, snapshot);
+    if (!examination.partitions.empty()) {
+      apply_entries(read_partition_table(node->fd(), snapshot.block_size).entries, examination.partitions);
+    }
+  } catch (const Error& error) {
+    if (error.code() == Errc::stale || error.code() == Errc::not_attached) return false;
+    // A disk that can't be read has partitions without names.
+  }
+  return true;
+}
+
+}  // namespace loop

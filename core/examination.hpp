@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <vector>
+
+#include "core/device_snapshot.hpp"
+#include "core/partition.hpp"
+
+namespace loop {
+
+class LoopKernel;
+
+struct KnownPartition {
+  TableEntry entry;  // only the extent, until described
+  dev_t dev = 0;
+
+  bool operator==(const KnownPartition&) const = default;
+};
+
+// A device and its partitions, as sysfs tells: never waits for the backing
+// file's server.
+struct Examination {
+  DeviceSnapshot snapshot;
+  std::vector<KnownPartition> partitions;
+};
+
+std::optional<Examination> examine(const LoopKernel& kernel, unsigned number);
+
+// The partitions that the kernel knows, with their device numbers.
+std::vector<KnownPartition> known_partitions(const LoopKernel& kernel, unsigned number);
+
+// Adds what only the device itself tells: GET_STATUS64, and the table's types,
+// UUIDs and names. May block for as long as the backing file's server does.
+// False where the device is not that attachment any more.
+bool describe(LoopKernel& kernel, Examination& examination);
+
+// Fills in types, UUIDs and names from table entries with the same place.
+void apply_entries(const std::vector<TableEntry>& entries, std::vector<KnownPartition>& partitions);
+
+}  // namespace loop

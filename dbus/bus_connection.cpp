@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "dbus/bus_connection.hpp"
+
+#include "dbus/names.hpp"
+
+namespace loopd {
+namespace {
+
+Task<Caller> identify(ClientDirectory& clients, std::string sender, bool interactive) {
+  Caller caller;
+  caller.uid = co_await clients.uid_of(sender);
+  caller.name = std::move(sender);
+  caller.interactive = interactive;
+  co_return caller;
+}
+
+}  // namespace
+
+BusConnection::BusConnection(sd_bus* bus, Operations& operations, TaskGroup& calls, Scheduler& scheduler,
+                             std::string version)
+    : bus_(bus),
+      connection_(sdbus::createBusConnection(bus)),
+      gate_(bus),
+      operations_(operations),
+      clients_(*connection_),
+      authorizer_(*connection_),
+      context_{operations, calls, scheduler, std::move(version), [this] { return current_caller(); }},
+      manager_(*connection_, context_) {
+  operations_.set_authorizer(&authorizer_);
+  operations_.registry().subscribe(*this);
+  for (const auto& [number, device] : operations_.registry().devices()) {
+    device_added(device);
+    for (const auto& [partition, what] : device.partitions) partition_added(device, partition);
+  }
+}
+
+BusConnection::~BusConnection() {
+  operations_.registry().unsubscribe(*this);
+  operations_.set_authorizer(nullptr);
+}
+
+void BusConnection::request_name() { connection_->requestName(sdbus::ServiceName(bus_name)); }
+
+// Reads the message that is being dispatched now; the task asks the bus.
+Task<Caller> BusConnection::current_caller() {
+  sd_bus_message* message = sd_bus_get_current_message(bus_);
+  const char* sender = message ? sd_bus_message_get_sender(message) : nullptr;
+  const bool interactive = message && sd_bus_message_get_allow_interactive_authorization(message) > 0;
+  return identify(clients_, sender ? sender : "", interactive);
+}
+
+void BusConnection::device_added(const Device& device) {
+  const unsigned number = device.snapshot.number;
+  auto object = std::make_unique<DeviceObject>(*connection_, context_, device);
+  object->announce();
+  devices_.insert_or_assign(number, std::move(object));
+  manager_.device_count_changed();
+}
+
+void BusConnection::device_removed(const Device& device) {
+  const auto found = devices_.find(device.snapshot.number);
+  if (found == devices_.end()) return;
+  found->second->retire();
+  devices_.erase(found);
+  manager_.device_count_changed();
+}
+
+void BusConnection::device_changed(const Device& device, const std::vector<std::string>& properties) {
+  devices_.at(device.snapshot.number)->changed(properties);
+}
+
+void BusConnection::partition_added(const Device& device, unsigned partition) {
+  auto object = std::make_unique<PartitionObject>(*connection_, operations_.registry(), device, partition);
+  object->announce();
+  partitions_.insert_or_assign(PartitionKey(device.snapshot.number, partition), std::move(object));
+  devices_.at(device.snapshot.number)
+      ->emitPartitionAdded(sdbus::ObjectPath(device.partition_path(partition)),
+                           device.partition_dev_path(partition), partition);
+}
+
+void BusConnection::partition_removed(const Device& device, unsigned partition) {
+  const auto found = partitions_.find(PartitionKey(device.snapshot.number, partition));
+  if (found == partitions_.end()) return;
+  devices_.at(device.snapshot.number)
+      ->emitPartitionRemoved(sdbus::ObjectPath(device.partition_path(partition)),
+                             device.partition_dev_path(partition), partition);
+  found->second->retire();
+  partitions_.erase(found);
+}
+
+void BusConnection::partition_changed(const Device& device, unsigned partition,
+                                      const std::vector<std::string>& properties) {
+  partitions_.at(PartitionKey(device.snapshot.number, partition))->changed(properties);
+}
+
+}  // namespace loopd

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <sdbus-c++/sdbus-c++.h>
+#include <sys/types.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "dbus/task.hpp"
+
+namespace loopd {
+
+// The bus's answer to "who is :1.42", asked once per client and kept until the
+// client leaves. Event loop's thread only.
+class ClientDirectory {
+ public:
+  using Leaver = std::function<void(const std::string& name)>;
+
+  // `connection` must outlive it.
+  explicit ClientDirectory(sdbus::IConnection& connection);
+
+  // Throws AccessDenied where the client has left by now.
+  Task<uid_t> uid_of(std::string name);
+
+  // Called for every known client that leaves.
+  void on_leave(Leaver leaver) { leaver_ = std::move(leaver); }
+
+  size_t size() const { return clients_.size(); }
+
+ private:
+  void follow_departures();
+
+  sdbus::IConnection& connection_;
+  std::unique_ptr<sdbus::IProxy> bus_;
+  std::map<std::string, uid_t> clients_;
+  Leaver leaver_;
+  sdbus::Slot departures_;
+};
+
+}  // namespace loopd

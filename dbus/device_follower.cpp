@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "dbus/device_follower.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/error.hpp"
+#include "core/node_deletion.hpp"
+#include "core/removal.hpp"
+
+namespace loopd {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr WorkLane kernel_lane{0, false};
+constexpr WorkLane file_lane{0, true};
+
+// Who answers later than this is published without what only its backing file's
+// server can tell.
+constexpr auto describe_patience = 2s;
+
+// udev has finished a partition long before that, or never will; a client's own
+// patience is 25 s.
+constexpr auto udev_patience = 10s;
+
+constexpr int look_attempts = 4;
+constexpr auto clean_up_patience = 5s;
+
+Device device_of(loop::Examination examination) {
+  Device device;
+  device.snapshot = std::move(examination.snapshot);
+  for (loop::KnownPartition& partition : examination.partitions) {
+    const unsigned number = partition.entry.extent.number;
+    device.partitions.emplace(number, Partition{std::move(partition.entry), partition.dev});
+  }
+  return device;
+}
+
+}  // namespace
+
+DeviceFollower::DeviceFollower(Scheduler& scheduler, TaskGroup& tasks, loop::LoopManager& loops,
+                               ObjectRegistry& registry)
+    : scheduler_(scheduler), tasks_(tasks), loops_(loops), registry_(registry), looks_(scheduler) {}
+
+void DeviceFollower::use_udev(Symlinks symlinks) {
+  symlinks_of_ = std::move(symlinks);
+  has_udev_ = static_cast<bool>(symlinks_of_);
+}
+
+void DeviceFollower::handle(const loop::DeviceEvent& event) {
+  if (!event.partition) {
+    if (event.action == loop::DeviceEvent::Action::remove) {
+      links_.erase(event.number);
+    } else {
+      links_.insert_or_assign(event.number, Links{event.disk_sequence, event.symlinks});
+    }
+  }
+  if (!loops_.claims().claimed(event.number)) {
+    start_look(event.number);
+    return;
+  }
+  // An operation is at work on it and will publish the outcome.
+  Meanwhile& meanwhile = meanwhile_[event.number];
+  if (meanwhile.disk_sequence != event.disk_sequence) {
+    meanwhile.disk_sequence = event.disk_sequence;
+    meanwhile.ready.clear();
+  }
+  if (event.partition && event.action != loop::DeviceEvent::Action::remove) {
+    meanwhile.ready.insert(*event.partition);
+    if (meanwhile.changed) meanwhile.changed();
+  }
+}
+
+void DeviceFollower::settle(unsigned number) {
+  if (loops_.claims().claimed(number)) return;
+  if (meanwhile_.erase(number) != 0) start_look(number);
+}
+
+// Events come in bursts; those that come before the look has begun share it.
+void DeviceFollower::start_look(unsigned number) {
+  if (!asked_.insert(number).second) return;
+  tasks_.start(look_if_asked(number));
+}
+
+Task<void> DeviceFollower::look_if_asked(unsigned number) {
+  const auto lock = co_await looks_.acquire(number);
+  asked_.erase(number);
+  for (int attempt = 0; attempt < look_attempts; ++attempt) {
+    const bool done = co_await look_once(number);
+    if (done) break;
+  }
+}
+
+Task<void> DeviceFollower::look(unsigned number) {
+  const auto lock = co_await looks_.acquire(number);
+  for (int attempt = 0; attempt < look_attempts; ++attempt) {
+    const bool done = co_await look_once(number);
+    if (done) break;
+  }
+}
+
+// False: the device became another attachment while it was looked at.
+Task<bool> DeviceFollower::look_once(unsigned number) {
+  loop::LoopKernel& kernel = loops_.kernel();
+  std::optional<loop::Examination> found =
+      co_await on_worker(scheduler_, kernel_lane, [&kernel, number] { return loop::examine(kernel, number); });
+  if (loops_.claims().claimed(number)) {
+    meanwhile_[number];  // whoever holds the claim makes it be looked at again
+    co_return true;
+  }
+  if (!found) {
+    const Device* known = registry_.find(number);
+    loop::AttachmentRecord gone;
+    const bool ours = known != nullptr && (known->keeps_partitions || known->delete_node);
+    if (known != nullptr) {
+      gone.number = number;
+      gone.disk_sequence = known->snapshot.disk_sequence;
+      gone.keeps_partitions = known->keeps_partitions;
+      gone.delete_node = known->delete_node;
+      if (loops_.records()) loops_.records()->erase(gone.disk_sequence);
+      unresponsive_.erase(gone.disk_sequence);
+    }
+    registry_.withdraw(number);
+    if (ours) co_await clean_up(number, gone);
+    co_return true;
+  }
+
+  const uint64_t sequence = found->snapshot.disk_sequence;
+  if (!unresponsive_.contains(sequence)) {
+    // The examination travels by value: should the worker come back late, it
+    // writes into what nobody reads any more.
+    const auto describe = [&kernel, examination = *found]() mutable -> std::optional<loop::Examination> {
+      if (!loop::describe(kernel, examination)) return std::nullopt;
+      return std::move(examination);
+    };
+    bool timed_out = false;
+    std::optional<loop::Examination> described;
+    try {
+      described = co_await on_worker(scheduler_, file_lane, describe, Clock::now() + describe_patience);
+    } catch (const WorkTimedOut&) {
+      timed_out = true;
+    }
+    if (timed_out) {
+      unresponsive_.insert(sequence);
+    } else if (!described) {
+      co_return false;
+    } else {
+      found = std::move(described);
+    }
+  }
+  if (loops_.claims().claimed(number)) {
+    meanwhile_[number];
+    co_return true;
+  }
+  Device device = device_of(std::move(*found));
+  apply_record(device);
+  add_links(device);
+  if (const Device* known = registry_.find(number);
+      known != nullptr && known->snapshot.disk_sequence == sequence) {
+    device.lease = known->lease;
+    device.owner = known->owner;  // where no record can be kept
+    device.keeps_partitions = known->keeps_partitions;
+    device.delete_node = known->delete_node;
+  }
+  registry_.publish(std::move(device));
+  co_return true;
+}
+
+void DeviceFollower::apply_record(Device& device) const {
+  if (!loops_.records() || device.snapshot.disk_sequence == 0) return;
+  const auto record = loops_.records()->find(device.snapshot.disk_sequence);
+  if (!record || record->number != device.snapshot.number) return;
+  device.owner = record->owner;
+  device.keeps_partitions = record->keeps_partitions;
+  device.delete_node = record->delete_node;
+}
+
+void DeviceFollower::add_links(Device& device) const {
+  const unsigned number = device.snapshot.number;
+  const auto links = links_.find(number);
+  if (links == links_.end()) {
+    if (symlinks_of_) device.symlinks = symlinks_of_(number);
+    return;
+  }
+  // Links of the attachment before are none of this one.
+  const uint64_t sequence = links->second.disk_sequence;
+  if (sequence == 0 || sequence == device.snapshot.disk_sequence) device.symlinks = links->second.paths;
+}
+
+// What an attachment of this service leaves on the number when somebody else
+// detached it, or when a lazy removal came to its end.
+Task<void> DeviceFollower::clean_up(unsigned number, loop::AttachmentRecord record) {
+  loop::LoopManager& loops = loops_;
+  const auto work = [&loops, number, record] {
+    if (record.keeps_partitions) loops.delete_leftover_partitions(number);
+    if (record.delete_node) {
+      loop::delete_node(loops.kernel(), number, loop::deadline_in(clean_up_patience));
+    }
+  };
+  try {
+    co_await on_worker(scheduler_, kernel_lane, work);
+  } catch (const loop::Error&) {
+    // Somebody holds the unbound node open; it stays, for the next attach.
+  }
+}
+
+void DeviceFollower::publish(const loop::Attachment& attachment) {
+  loop::Examination examination;
+  examination.snapshot = attachment.snapshot();
+  if (attachment.keeps_partitions()) {
+    examination.partitions = loop::known_partitions(loops_.kernel(), examination.snapshot.number);
+    loop::apply_entries(attachment.partitions(), examination.partitions);
+  }
+  Device device = device_of(std::move(examination));
+  device.owner = attachment.owner();
+  device.keeps_partitions = attachment.keeps_partitions();
+  if (const auto links = links_.find(device.snapshot.number);
+      links != links_.end() && links->second.disk_sequence == device.snapshot.disk_sequence) {
+    device.symlinks = links->second.paths;
+  }
+  registry_.publish(std::move(device));
+}
+
+Task<bool> DeviceFollower::wait_for_udev(unsigned number, uint64_t disk_sequence,
+                                         std::vector<loop::TableEntry> partitions) {
+  if (!has_udev_ || partitions.empty()) co_return true;
+  auto all_ready = [this, number, disk_sequence, &partitions] {
+    const Meanwhile& meanwhile = meanwhile_[number];
+    return meanwhile.disk_sequence == disk_sequence &&
+           std::all_of(partitions.begin(), partitions.end(), [&](const loop::TableEntry& entry) {
+             return meanwhile.ready.contains(entry.extent.number);
+           });
+  };
+  if (all_ready()) co_return true;
+  OneShot<bool> done;
+  const auto sender = done.sender();
+  meanwhile_[number].changed = [sender, all_ready] {
+    if (all_ready()) sender.deliver(true);
+  };
+  const auto timer = scheduler_.at(Clock::now() + udev_patience, [sender] { sender.deliver(false); });
+  const bool in_time = co_await done;
+  meanwhile_[number].changed = nullptr;
+  // A udevd that has ended meanwhile is not waited for: the nodes are the
+  // kernel's own.
+  co_return in_time || !loop::udev_is_running();
+}
+
+Task<void> DeviceFollower::enumerate() {
+  loop::LoopManager& loops = loops_;
+  co_await reconcile_records();
+  const auto list = [&loops] {
+    std::vector<unsigned> attached;
+    for (const unsigned number : loops.kernel().numbers()) {
+      if (loops.kernel().has_attribute(number, "loop")) attached.push_back(number);
+    }
+    return attached;
+  };
+  const std::vector<unsigned> attached = co_await on_worker(scheduler_, kernel_lane, list);
+  std::set<unsigned> numbers(attached.begin(), attached.end());
+  for (const auto& [number, device] : registry_.devices()) numbers.insert(number);
+
+  // Side by side: one whose server does not answer must not hold up the others.
+  auto left = std::make_shared<size_t>(numbers.size());
+  OneShot<bool> done;
+  const auto sender = done.sender();
+  if (numbers.empty()) co_return;
+  const auto look_and_count = [](DeviceFollower* self, unsigned number, std::shared_ptr<size_t> rest,
+                                 OneShot<bool>::Sender finished) -> Task<void> {
+    co_await self->look(number);
+    if (--*rest == 0) finished.deliver(true);
+  };
+  for (const unsigned number : numbers) tasks_.start(look_and_count(this, number, left, sender));
+  co_await done;
+}
+
+// Records of attachments that are gone: detached while no service ran. And
+// intents: the service was killed in the middle of an attach.
+Task<void> DeviceFollower::reconcile_records() {
+  loop::LoopManager& loops = loops_;
+  if (!loops.records()) co_return;
+  const auto work = [&loops] {
+    loop::AttachmentRecords& records = *loops.records();
+    for (const loop::AttachmentRecord& record : records.all()) {
+      const auto snapshot = loop::read_snapshot(loops.kernel(), record.number);
+      if (snapshot && snapshot->disk_sequence == record.disk_sequence) continue;
+      records.erase(record.disk_sequence);
+      if (!snapshot && record.keeps_partitions) loops.delete_leftover_partitions(record.number);
+    }
+    for (const loop::AttachmentRecord& intent : records.intents()) {
+      records.erase_intent(intent.number);
+      const auto snapshot = loop::read_snapshot(loops.kernel(), intent.number);
+      if (!snapshot || snapshot->disk_sequence == intent.disk_sequence) continue;
+      if (records.find(snapshot->disk_sequence)) continue;  // it was completed
+      loop::Examination examination{*snapshot, {}};
+      const bool ours = loop::describe(loops.kernel(), examination) && examination.snapshot.identified &&
+                        examination.snapshot.backing_dev == intent.backing_dev &&
+                        examination.snapshot.backing_inode == intent.backing_inode;
+      if (!ours) continue;
+      try {
+        loop::remove(loops, intent.number, snapshot->disk_sequence);
+      } catch (const loop::Error&) {
+        // In use by now: it stays, and belongs to nobody.
+      }
+    }
+  };
+  co_await on_worker(scheduler_, file_lane, work);
+}
+
+}  // namespace loopd

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/examination.hpp"
+#include "core/loop_manager.hpp"
+#include "core/udev_monitor.hpp"
+#include "dbus/number_locks.hpp"
+#include "dbus/object_registry.hpp"
+#include "dbus/scheduler.hpp"
+#include "dbus/task.hpp"
+#include "dbus/task_group.hpp"
+
+namespace loopd {
+
+// Keeps the registry true to the kernel. Every event, the enumeration at start
+// and every operation end in look(): read the device as it is now, publish the
+// difference. An event's own content decides nothing, so that a lost, late or
+// repeated one does no harm. Event loop's thread only.
+class DeviceFollower {
+ public:
+  // udev's links to a device, where a udev runs.
+  using Symlinks = std::function<std::vector<std::string>(unsigned number)>;
+
+  DeviceFollower(Scheduler& scheduler, TaskGroup& tasks, loop::LoopManager& loops, ObjectRegistry& registry);
+
+  // With udev: nodes and links are ready when its event comes, and can be waited
+  // for.
+  void use_udev(Symlinks symlinks);
+
+  void handle(const loop::DeviceEvent& event);
+
+  // Makes the registry equal to the kernel, as at start or after lost events.
+  Task<void> enumerate();
+
+  // Reads one device anew and publishes what it is.
+  Task<void> look(unsigned number);
+
+  // Publishes a device that this service has just attached; what it is was read
+  // when it was attached.
+  void publish(const loop::Attachment& attachment);
+
+  // Waits until udev has finished with these partitions of an attachment whose
+  // number is claimed. False: not in time.
+  Task<bool> wait_for_udev(unsigned number, uint64_t disk_sequence, std::vector<loop::TableEntry> partitions);
+
+  // To be called when a claim on a number was released: looks at what happened
+  // to it meanwhile.
+  void settle(unsigned number);
+
+ private:
+  // What udev said of a number while it was claimed.
+  struct Meanwhile {
+    uint64_t disk_sequence = 0;
+    std::set<unsigned> ready;  // partitions
+    std::function<void()> changed;
+  };
+  struct Links {
+    uint64_t disk_sequence = 0;
+    std::vector<std::string> paths;
+  };
+
+  void start_look(unsigned number);
+  Task<void> look_if_asked(unsigned number);
+  Task<bool> look_once(unsigned number);
+  Task<void> reconcile_records();
+  Task<void> clean_up(unsigned number, loop::AttachmentRecord record);
+  void apply_record(Device& device) const;
+  void add_links(Device& device) const;
+
+  Scheduler& scheduler_;
+  TaskGroup& tasks_;
+  loop::LoopManager& loops_;
+  ObjectRegistry& registry_;
+  NumberLocks looks_;  // two looks at one device must not publish in the wrong order
+  Symlinks symlinks_of_;
+  bool has_udev_ = false;
+  std::set<unsigned> asked_;             // looks that have not begun
+  std::map<unsigned, Meanwhile> meanwhile_;
+  std::map<unsigned, Links> links_;
+  std::set<uint64_t> unresponsive_;      // attachments whose backing file's server does not answer
+};
+
+}  // namespace loopd

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "dbus/device_object.hpp"
+
+#include <utility>
+
+#include "core/utf8.hpp"
+#include "dbus/names.hpp"
+
+namespace loopd {
+namespace {
+
+Task<loop::DeviceSizes> resize(Operations& operations, Task<Caller> asked, unsigned number,
+                               uint64_t disk_sequence) {
+  Caller caller = co_await asked;
+  const loop::DeviceSizes sizes = co_await operations.resize(std::move(caller), number, disk_sequence);
+  co_return sizes;
+}
+
+Task<void> remove_device(Operations& operations, Task<Caller> asked, unsigned number, uint64_t disk_sequence,
+                         Options options) {
+  Caller caller = co_await asked;
+  co_await operations.remove(std::move(caller), number, disk_sequence, std::move(options));
+}
+
+}  // namespace
+
+DeviceObject::DeviceObject(sdbus::IConnection& connection, ServiceContext& context, const Device& device)
+    : AdaptorInterfaces(connection, sdbus::ObjectPath(device.path())),
+      context_(context),
+      number_(device.snapshot.number),
+      disk_sequence_(device.snapshot.disk_sequence) {
+  registerAdaptor();
+}
+
+DeviceObject::~DeviceObject() { unregisterAdaptor(); }
+
+void DeviceObject::announce() { getObject().emitInterfacesAddedSignal(); }
+
+void DeviceObject::retire() { getObject().emitInterfacesRemovedSignal(); }
+
+void DeviceObject::changed(const std::vector<std::string>& properties) {
+  const std::vector<sdbus::PropertyName> names(properties.begin(), properties.end());
+  getObject().emitPropertiesChangedSignal(device_interface, names);
+}
+
+void DeviceObject::Resize(sdbus::Result<uint64_t, uint64_t>&& result) {
+  const auto convert = [](const loop::DeviceSizes& sizes) { return std::tuple(sizes.before, sizes.after); };
+  answer_call(context_, std::move(result),
+              resize(context_.operations, context_.caller(), number_, disk_sequence_), convert);
+}
+
+void DeviceObject::Remove(sdbus::Result<>&& result) { remove(std::move(result), {}); }
+
+void DeviceObject::RemoveWithOptions(sdbus::Result<>&& result, Options options) {
+  remove(std::move(result), std::move(options));
+}
+
+void DeviceObject::remove(sdbus::Result<>&& result, Options options) {
+  answer_call(context_, std::move(result),
+              remove_device(context_.operations, context_.caller(), number_, disk_sequence_, std::move(options)));
+}
+
+const Device& DeviceObject::device() const {
+  // The object lives exactly as long as its entry.
+  return *context_.operations.registry().find(number_);
+}
+
+// For what changes without an event. Get and GetAll ask for each property, so
+// that one message reads the kernel once for each.
+const loop::DeviceSnapshot& DeviceObject::fresh_snapshot() {
+  context_.operations.refresh(number_);
+  return snapshot();
+}
+
+std::string DeviceObject::DevPath() { return snapshot().dev_path(); }
+uint64_t DeviceObject::Dev() { return snapshot().dev; }
+std::string DeviceObject::BackingFile() { return loop::escape_to_utf8(fresh_snapshot().backing_file); }
+std::vector<uint8_t> DeviceObject::BackingFileBytes() {
+  const std::string& path = snapshot().backing_file;
+  std::vector<uint8_t> bytes(path.begin(), path.end());
+  bytes.push_back(0);
+  return bytes;
+}
+bool DeviceObject::BackingFileDeleted() { return snapshot().backing_file_deleted; }
+uint64_t DeviceObject::BackingInode() { return snapshot().backing_inode; }
+uint64_t DeviceObject::BackingDev() { return snapshot().backing_dev; }
+uint32_t DeviceObject::Number() { return number_; }
+uint64_t DeviceObject::DiskSequence() { return disk_sequence_; }
+uint64_t DeviceObject::Size() { return snapshot().size; }
+uint64_t DeviceObject::Offset() { return snapshot().offset; }
+uint64_t DeviceObject::SizeLimit() { return snapshot().size_limit; }
+uint32_t DeviceObject::BlockSize() { return snapshot().block_size; }
+bool DeviceObject::ReadOnly() { return snapshot().read_only; }
+bool DeviceObject::Autoclear() { return snapshot().autoclear; }
+bool DeviceObject::PartitionScan() { return device().keeps_partitions || snapshot().kernel_partition_scan; }
+bool DeviceObject::DirectIO() { return snapshot().direct_io; }
+std::string DeviceObject::Reference() { return snapshot().reference; }
+uint32_t DeviceObject::OwnerUID() { return device().owner; }
+std::string DeviceObject::Lease() { return device().lease; }
+std::vector<sdbus::ObjectPath> DeviceObject::Partitions() {
+  std::vector<sdbus::ObjectPath> paths;
+  for (const auto& [number, partition] : device().partitions) paths.emplace_back(device().partition_path(number));
+  return paths;
+}
+std::vector<std::string> DeviceObject::Symlinks() { return device().symlinks; }
+
+}  // namespace loopd

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <sdbus-c++/sdbus-c++.h>
+
+#include "dbus/loop1_adaptor.h"
+#include "dbus/service_context.hpp"
+
+namespace loopd {
+
+// /org/example/Loop1/loopN on one connection: one attachment. It is withdrawn
+// when that is gone.
+class DeviceObject final : public sdbus::AdaptorInterfaces<org::example::Loop1_adaptor> {
+ public:
+  DeviceObject(sdbus::IConnection& connection, ServiceContext& context, const Device& device);
+  ~DeviceObject();
+
+  void announce();
+  void retire();
+  void changed(const std::vector<std::string>& properties);
+
+ private:
+  using Options = std::map<std::string, sdbus::Variant>;
+
+  void Resize(sdbus::Result<uint64_t, uint64_t>&& result) override;
+  void Remove(sdbus::Result<>&& result) override;
+  void RemoveWithOptions(sdbus::Result<>&& result, Options options) override;
+
+  std::string DevPath() override;
+  uint64_t Dev() override;
+  std::string BackingFile() override;
+  std::vector<uint8_t> BackingFileBytes() override;
+  bool BackingFileDeleted() override;
+  uint64_t BackingInode() override;
+  uint64_t BackingDev() override;
+  uint32_t Number() override;
+  uint64_t DiskSequence() override;
+  uint64_t Size() override;
+  uint64_t Offset() override;
+  uint64_t SizeLimit() override;
+  uint32_t BlockSize() override;
+  bool ReadOnly() override;
+  bool Autoclear() override;
+  bool PartitionScan() override;
+  bool DirectIO() override;
+  std::string Reference() override;
+  uint32_t OwnerUID() override;
+  std::string Lease() override;
+  std::vector<sdbus::ObjectPath> Partitions() override;
+  std::vector<std::string> Symlinks() override;
+
+  const Device& device() const;
+  const loop::DeviceSnapshot& snapshot() const { return device().snapshot; }
+  const loop::DeviceSnapshot& fresh_snapshot();
+  void remove(sdbus::Result<>&& result, Options options);
+
+  ServiceContext& context_;
+  unsigned number_;
+  uint64_t disk_sequence_;
+};
+
+}  // namespace loopd

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "dbus/object_registry.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "dbus/names.hpp"
+
+namespace loopd {
+namespace {
+
+std::vector<std::string> differences(const Device& a, const Device& b) {
+  std::vector<std::string> names;
+  auto compare = [&](const char* name, const auto& x, const auto& y) {
+    if (!(x == y)) names.emplace_back(name);
+  };
+  const loop::DeviceSnapshot& s = a.snapshot;
+  const loop::DeviceSnapshot& t = b.snapshot;
+  compare("BackingFile", s.backing_file, t.backing_file);
+  compare("BackingFileBytes", s.backing_file, t.backing_file);
+  compare("BackingFileDeleted", s.backing_file_deleted, t.backing_file_deleted);
+  compare("BackingInode", s.backing_inode, t.backing_inode);
+  compare("BackingDev", s.backing_dev, t.backing_dev);
+  compare("Size", s.size, t.size);
+  compare("Offset", s.offset, t.offset);
+  compare("SizeLimit", s.size_limit, t.size_limit);
+  compare("BlockSize", s.block_size, t.block_size);
+  compare("ReadOnly", s.read_only, t.read_only);
+  compare("Autoclear", s.autoclear, t.autoclear);
+  compare("PartitionScan", s.kernel_partition_scan || a.keeps_partitions,
+          t.kernel_partition_scan || b.keeps_partitions);
+  compare("DirectIO", s.direct_io, t.direct_io);
+  compare("Reference", s.reference, t.reference);
+  compare("OwnerUID", a.owner, b.owner);
+  compare("Lease", a.lease, b.lease);
+  compare("Symlinks", a.symlinks, b.symlinks);
+  return names;
+}
+
+std::vector<std::string> differences(const Partition& a, const Partition& b) {
+  std::vector<std::string> names;
+  auto compare = [&](const char* name, const auto& x, const auto& y) {
+    if (x != y) names.emplace_back(name);
+  };
+  compare("Size", a.entry.extent.size, b.entry.extent.size);
+  compare("Type", a.entry.type, b.entry.type);
+  compare("UUID", a.entry.uuid, b.entry.uuid);
+  compare("Name", a.entry.name, b.entry.name);
+  return names;
+}
+
+// A partition that begins elsewhere or has another node is another partition.
+bool same_partition(const Partition& a, const Partition& b) {
+  return a.entry.extent.offset == b.entry.extent.offset && a.dev == b.dev;
+}
+
+}  // namespace
+
+std::string Device::path() const { return std::string(root_path) + "/loop" + std::to_string(snapshot.number); }
+
+std::string Device::partition_path(unsigned partition) const {
+  return path() + "/p" + std::to_string(partition);
+}
+
+std::string Device::partition_dev_path(unsigned partition) const {
+  return snapshot.dev_path() + "p" + std::to_string(partition);
+}
+
+void ObjectRegistry::subscribe(RegistryListener& listener) { listeners_.insert(&listener); }
+
+void ObjectRegistry::unsubscribe(RegistryListener& listener) { listeners_.erase(&listener); }
+
+void ObjectRegistry::publish(Device device) {
+  const unsigned number = device.snapshot.number;
+  const auto found = devices_.find(number);
+  if (found != devices_.end() && found->second.snapshot.disk_sequence == device.snapshot.disk_sequence) {
+    update(found->second, std::move(device));
+    return;
+  }
+  withdraw(number);
+  std::map<unsigned, Partition> partitions = std::exchange(device.partitions, {});
+  Device& known = devices_.emplace(number, std::move(device)).first->second;
+  for (RegistryListener* listener : listeners_) listener->device_added(known);
+  update_partitions(known, std::move(partitions));
+}
+
+void ObjectRegistry::withdraw(unsigned number) {
+  const auto found = devices_.find(number);
+  if (found == devices_.end()) return;
+  update_partitions(found->second, {});
+  const Device gone = std::move(found->second);
+  devices_.erase(found);
+  for (RegistryListener* listener : listeners_) listener->device_removed(gone);
+}
+
+void ObjectRegistry::update(Device& known, Device&& now) {
+  std::map<unsigned, Partition> partitions = std::exchange(now.partitions, {});
+  const std::vector<std::string> changed = differences(known, now);
+  now.partitions = std::exchange(known.partitions, {});
+  known = std::move(now);
+  if (!changed.empty()) {
+    for (RegistryListener* listener : listeners_) listener->device_changed(known, changed);
+  }
+  update_partitions(known, std::move(partitions));
+}
+
+void ObjectRegistry::update_partitions(Device& known, std::map<unsigned, Partition>&& now) {
+  bool membership_changed = false;
+  for (auto it = known.partitions.begin(); it != known.partitions.end();) {
+    const auto still = now.find(it->first);
+    if (still != now.end() && same_partition(it->second, still->second)) {
+      ++it;
+      continue;
+    }
+    const unsigned number = it->first;
+    it = known.partitions.erase(it);
+    membership_changed = true;
+    for (RegistryListener* listener : listeners_) listener->partition_removed(known, number);
+  }
+  for (auto& [number, partition] : now) {
+    const auto [it, added] = known.partitions.try_emplace(number, partition);
+    if (added) {
+      membership_changed = true;
+      for (RegistryListener* listener : listeners_) listener->partition_added(known, number);
+      continue;
+    }
+    const std::vector<std::string> changed = differences(it->second, partition);
+    if (changed.empty()) continue;
+    it->second = std::move(partition);
+    for (RegistryListener* listener : listeners_) listener->partition_changed(known, number, changed);
+  }
+  if (membership_changed) {
+    for (RegistryListener* listener : listeners_) listener->device_changed(known, {"Partitions"});
+  }
+}
+
+const Device* ObjectRegistry::find(unsigned number) const {
+  const auto found = devices_.find(number);
+  return found == devices_.end() ? nullptr : &found->second;
+}
+
+std::optional<unsigned> ObjectRegistry::find_reference(const std::string& reference) const {
+  for (const auto& [number, device] : devices_) {
+    if (device.snapshot.reference == reference) return number;
+  }
+  return std::nullopt;
+}
+
+size_t ObjectRegistry::count_owned_by(uid_t uid) const {
+  return static_cast<size_t>(
+      std::count_if(devices_.begin(), devices_.end(), [uid](const auto& d) { return d.second.owner == uid; }));
+}
+
+}  // namespace loopd

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/attachment_records.hpp"
+#include "core/device_snapshot.hpp"
+#include "core/partition.hpp"
+
+namespace loopd {
+
+struct Partition {
+  loop::TableEntry entry;
+  dev_t dev = 0;
+
+  bool operator==(const Partition&) const = default;
+};
+
+// One attached device as clients see it.
+struct Device {
+  loop::DeviceSnapshot snapshot;
+  uid_t owner = 0;
+  bool keeps_partitions = false;  // the service added them, and deletes them
+  bool delete_node = false;       // removed lazily: the node goes with the last close
+  std::string lease;
+  std::vector<std::string> symlinks;
+  std::map<unsigned, Partition> partitions;
+
+  std::string path() const;
+  std::string partition_path(unsigned partition) const;
+  std::string partition_dev_path(unsigned partition) const;
+};
+
+// Hears of every change in the registry, after it. Property names are those of
+// the contract.
+class RegistryListener {
+ public:
+  virtual ~RegistryListener() = default;
+  virtual void device_added(const Device& device) = 0;
+  virtual void device_removed(const Device& device) = 0;
+  virtual void device_changed(const Device& device, const std::vector<std::string>& properties) = 0;
+  virtual void partition_added(const Device& device, unsigned partition) = 0;
+  virtual void partition_removed(const Device& device, unsigned partition) = 0;
+  virtual void partition_changed(const Device& device, unsigned partition,
+                                 const std::vector<std::string>& properties) = 0;
+};
+
+// The devices that are published. A mirror of the kernel's state, never a source
+// of decisions about it. Event loop's thread only.
+class ObjectRegistry {
+ public:
+  // The listener must outlive its subscription. It hears of what comes, not of
+  // what is there.
+  void subscribe(RegistryListener& listener);
+  void unsubscribe(RegistryListener& listener);
+
+  // Adds a device, or tells the differences to what is known of it. Another disk
+  // sequence is another device: the old one is withdrawn first.
+  void publish(Device device);
+  void withdraw(unsigned number);
+
+  const Device* find(unsigned number) const;
+  const std::map<unsigned, Device>& devices() const { return devices_; }
+
+  // The number of the device that has the reference.
+  std::optional<unsigned> find_reference(const std::string& reference) const;
+  size_t count_owned_by(uid_t uid) const;
+
+ private:
+  void update(Device& known, Device&& now);
+  void update_partitions(Device& known, std::map<unsigned, Partition>&& now);
+
+  std::map<unsigned, Device> devices_;
+  std::set<RegistryListener*> listeners_;
+};
+
+}  // namespace loopd

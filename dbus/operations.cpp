@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "dbus/operations.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <utility>
+
+#include "core/device_name.hpp"
+#include "core/error.hpp"
+#include "core/removal.hpp"
+#include "core/utf8.hpp"
+#include "dbus/errors.hpp"
+#include "dbus/method_table.hpp"
+#include "dbus/names.hpp"
+
+namespace loopd {
+namespace {
+
+constexpr WorkLane kernel_lane{0, false};
+
+// For polkit's dialog and rules. The link's text alone: looking at the file may
+// wait for its server.
+std::string describe_file(int fd) {
+  std::array<char, 4096> target{};
+  const std::string link = "/proc/self/fd/" + std::to_string(fd);
+  const ssize_t length = ::readlink(link.c_str(), target.data(), target.size());
+  return length <= 0 ? "" : loop::escape_to_utf8({target.data(), static_cast<size_t>(length)});
+}
+
+[[noreturn]] void throw_file_timeout(const std::string& what) {
+  throw loop::Error(loop::Errc::timeout, what + ": the file system of the backing file does not answer");
+}
+
+}  // namespace
+
+struct Operations::Identity {
+  bool block_device = false;
+  uint64_t dev = 0;  // of the block device, or of the file system
+  uint64_t inode = 0;
+
+  static Identity of(int fd) {
+    struct stat st {};
+    if (::fstat(fd, &st) < 0) {
+      throw loop::Error(loop::Errc::invalid_argument, errno, "file: its attributes cannot be read");
+    }
+    if (S_ISBLK(st.st_mode)) return {true, st.st_rdev, 0};
+    return {false, st.st_dev, st.st_ino};
+  }
+};
+
+// One more device of a user and one more reference, from the decision until the
+// device is published and counted there.
+class Operations::Reservation {
+ public:
+  Reservation(Operations& operations, uid_t uid, std::string reference)
+      : operations_(operations), uid_(uid), reference_(std::move(reference)) {
+    const size_t devices = operations_.parts_.registry.count_owned_by(uid_) + operations_.attaching_[uid_];
+    if (uid_ != 0 && devices >= operations_.limits_.devices_per_user) {
+      throw_limits("user " + std::to_string(uid_) + " has " + std::to_string(devices) +
+                   " devices attached, which is the limit");
+    }
+    check_reference();
+    ++operations_.attaching_[uid_];
+    if (!reference_.empty()) operations_.pending_references_.insert(reference_);
+  }
+  Reservation(const Reservation&) = delete;
+  Reservation& operator=(const Reservation&) = delete;
+  ~Reservation() {
+    if (--operations_.attaching_[uid_] == 0) operations_.attaching_.erase(uid_);
+    if (!reference_.empty()) operations_.pending_references_.erase(reference_);
+  }
+
+ private:
+  void check_reference() const {
+    if (reference_.empty()) return;
+    if (const auto number = operations_.parts_.registry.find_reference(reference_)) {
+      throw_invalid("reference: '" + reference_ + "' is in use by loop" + std::to_string(*number));
+    }
+    if (operations_.pending_references_.contains(reference_)) {
+      throw_invalid("reference: '" + reference_ + "' is in use by a device that is just being attached");
+    }
+  }
+
+  Operations& operations_;
+  uid_t uid_;
+  std::string reference_;
+};
+
+Task<void> Operations::authorize(Caller caller, Action action, Authorizer::Details details) {
+  if (action == Action::none || caller.uid == 0) co_return;
+  if (authorizer_ == nullptr) throw_denied("there is nobody to ask for authorization");
+  details.emplace("caller-uid", std::to_string(caller.uid));
+  co_await authorizer_->require(caller, action, details);
+}
+
+const Device& Operations::require_device(unsigned number, uint64_t disk_sequence) const {
+  const Device* device = parts_.registry.find(number);
+  if (device == nullptr) {
+    throw loop::Error(loop::Errc::not_attached, "loop" + std::to_string(number) + ": is not attached any more");
+  }
+  if (device->snapshot.disk_sequence != disk_sequence) {
+    throw loop::Error(loop::Errc::stale, "loop" + std::to_string(number) + ": is another attachment by now");
+  }
+  return *device;
+}
+
+Task<void> Operations::authorize_on_device(Caller caller, std::string member, unsigned number,
+                                           uint64_t disk_sequence) {
+  const MethodRule& rule = *find_method(device_interface, member);
+  const Device& device = require_device(number, disk_sequence);
+  if (rule.owner_may && caller.uid == device.owner) co_return;
+  Authorizer::Details details{
+      {"operation", member},
+      {"device", device.snapshot.dev_path()},
+      {"backing-file", loop::escape_to_utf8(device.snapshot.backing_file)},
+      {"owner-uid", std::to_string(device.owner)},
+  };
+  co_await authorize(caller, rule.action, std::move(details));
+}
+
+Task<std::string> Operations::attach(Caller caller, loop::UniqueFd file, Options options) {
+  loop::AttachRequest request = decode_attach_options(options);
+  loop::validate_reference(request.reference);
+  Authorizer::Details details{{"operation", "Attach"}, {"backing-file", describe_file(file.get())}};
+  co_await authorize(caller, find_method(manager_interface, "Attach")->action, std::move(details));
+  std::string path = co_await attach_file(caller, std::move(file), std::move(request));
+  co_return path;
+}
+
+Task<std::string> Operations::attach_path(Caller caller, std::string path, Options options) {
+  loop::AttachRequest request = decode_attach_options(options);
+  loop::validate_reference(request.reference);
+  if (path.empty() || path[0] != '/') throw_invalid("path: '" + path + "' is not absolute");
+  // Before the file is looked for: what exists where is not everybody's business.
+  Authorizer::Details details{{"operation", "AttachPath"}, {"backing-file", path}};
+  co_await authorize(caller, find_method(manager_interface, "AttachPath")->action, std::move(details));
+
+  const auto open = [this, path, read_only = request.read_only] { return parts_.paths.open(path, read_only); };
+  loop::UniqueFd file;
+  try {
+    file = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, open,
+                              Clock::now() + limits_.file_patience);
+  } catch (const WorkTimedOut&) {
+    throw_file_timeout("path");
+  }
+  std::string object = co_await attach_file(caller, std::move(file), std::move(request));
+  co_return object;
+}
+
+Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, loop::AttachRequest request) {
+  Scheduler& scheduler = parts_.scheduler;
+  if (!request.reference.empty()) {
+    Authorizer::Details details{{"operation", "set-reference"}, {"backing-file", describe_file(file.get())}};
+    co_await authorize(caller, Action::set_reference, std::move(details));
+  }
+  const Reservation reservation(*this, caller.uid, request.reference);
+  NumberLocks::Lock number_lock;
+  if (request.number && *request.number <= loop::max_loop_number) {
+    number_lock = co_await numbers_.acquire(*request.number);
+  }
+  request.file = std::move(file);
+  request.owner = caller.uid;
+
+  // The request goes with the work: the descriptor is closed on the worker, where
+  // closing may wait for the file's server.
+  loop::LoopManager& loops = parts_.loops;
+  auto attach = [&loops, shared = std::make_shared<loop::AttachRequest>(std::move(request))] {
+    return loops.attach(*shared);
+  };
+  std::optional<loop::Attachment> attachment;
+  try {
+    attachment.emplace(co_await on_worker(scheduler, WorkLane{caller.uid, true}, std::move(attach),
+                                          Clock::now() + limits_.file_patience));
+  } catch (const WorkTimedOut&) {
+    // Should the kernel still say yes, the attachment undoes itself on the worker.
+    throw_file_timeout("file");
+  }
+
+  const unsigned number = attachment->snapshot().number;
+  const bool ready = co_await parts_.follower.wait_for_udev(number, attachment->snapshot().disk_sequence,
+                                                            attachment->partitions());
+  if (!ready) {
+    const auto undo = [shared = std::make_shared<loop::Attachment>(std::move(*attachment))]() mutable {
+      shared.reset();
+    };
+    attachment.reset();
+    co_await on_worker(scheduler, kernel_lane, undo);
+    parts_.follower.settle(number);
+    throw loop::Error(loop::Errc::timeout,
+                      "loop" + std::to_string(number) + ": udev did not finish with its partitions in time");
+  }
+  parts_.follower.publish(*attachment);
+  const std::string path = require_device(number, attachment->snapshot().disk_sequence).path();
+  attachment->commit().release();
+  parts_.follower.settle(number);
+  co_return path;
+}
+
+Task<std::string> Operations::get_device(std::string dev_path) {
+  const auto resolve = [dev_path] { return loop::loop_number_of(dev_path); };
+  const unsigned number = co_await on_worker(parts_.scheduler, kernel_lane, resolve);
+  if (parts_.registry.find(number) == nullptr) {
+    // Attached a moment ago, its event not yet here?
+    co_await parts_.follower.look(number);
+  }
+  const Device* device = parts_.registry.find(number);
+  if (device == nullptr) {
+    throw loop::Error(loop::Errc::not_attached, dev_path + ": has no file attached");
+  }
+  co_return device->path();
+}
+
+std::vector<std::string> Operations::backed_by(const Identity& identity) const {
+  std::vector<const Device*> found;
+  for (const auto& [number, device] : parts_.registry.devices()) {
+    const loop::DeviceSnapshot& s = device.snapshot;
+    if (s.identified && s.backing_block_device == identity.block_device && s.backing_dev == identity.dev &&
+        s.backing_inode == identity.inode) {
+      found.push_back(&device);
+    }
+  }
+  std::sort(found.begin(), found.end(), [](const Device* a, const Device* b) {
+    return a->snapshot.disk_sequence > b->snapshot.disk_sequence;
+  });
+  std::vector<std::string> paths;
+  for (const Device* device : found) paths.push_back(device->path());
+  return paths;
+}
+
+Task<std::vector<std::string>> Operations::find_by_file(loop::UniqueFd file) {
+  // fstat of a descriptor may wait for the file's server, its close too.
+  const auto inspect = [shared = std::make_shared<loop::UniqueFd>(std::move(file))] {
+    return Identity::of(shared->get());
+  };
+  Identity identity;
+  try {
+    identity = co_await on_worker(parts_.scheduler, WorkLane{0, true}, inspect, Clock::now() + limits_.file_patience);
+  } catch (const WorkTimedOut&) {
+    throw_file_timeout("file");
+  }
+  co_return backed_by(identity);
+}
+
+Task<std::vector<std::string>> Operations::find_by_path(Caller caller, std::string path) {
+  if (path.empty() || path[0] != '/') throw_invalid("path: '" + path + "' is not absolute");
+  Authorizer::Details details{{"operation", "FindByPath"}, {"backing-file", path}};
+  co_await authorize(caller, find_method(manager_interface, "FindByPath")->action, std::move(details));
+  const auto inspect = [this, path] { return Identity::of(parts_.paths.look_up(path).get()); };
+  Identity identity;
+  try {
+    identity = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, inspect,
+                                  Clock::now() + limits_.file_patience);
+  } catch (const WorkTimedOut&) {
+    throw_file_timeout("path");
+  }
+  co_return backed_by(identity);
+}
+
+Task<Operations::Listing> Operations::list_devices() {
+  Listing listing;
+  for (const auto& [number, device] : parts_.registry.devices()) {
+    refresh(number);
+  }
+  for (const auto& [number, device] : parts_.registry.devices()) {
+    listing.emplace_back(device.path(), device.snapshot.dev_path(),
+                         loop::escape_to_utf8(device.snapshot.backing_file), device.snapshot.reference);
+  }
+  co_return listing;
+}
+
+void Operations::refresh(unsigned number) {
+  const Device* device = parts_.registry.find(number);
+  if (device == nullptr) return;
+  Device fresh = *device;
+  // Detached this moment: its event is on its way and withdraws it.
+  if (!loop::refresh_volatile(parts_.loops.kernel(), fresh.snapshot)) return;
+  parts_.registry.publish(std::move(fresh));
+}
+
+Task<loop::DeviceSizes> Operations::resize(Caller caller, unsigned number, uint64_t disk_sequence) {
+  co_await authorize_on_device(caller, "Resize", number, disk_sequence);
+  const auto lock = co_await numbers_.acquire(number);
+  require_device(number, disk_sequence);
+  loop::LoopKernel& kernel = parts_.loops.kernel();
+  const auto work = [&kernel, number, disk_sequence] { return loop::resize(kernel, number, disk_sequence); };
+  loop::DeviceSizes sizes;
+  try {
+    sizes = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, work,
+                               Clock::now() + limits_.file_patience);
+  } catch (const WorkTimedOut&) {
+    throw_file_timeout("loop" + std::to_string(number));
+  }
+  co_await parts_.follower.look(number);
+  co_return sizes;
+}
+
+Task<void> Operations::remove(Caller caller, unsigned number, uint64_t disk_sequence, Options options) {
+  const RemoveOptions decoded = decode_remove_options(options);
+  co_await authorize_on_device(caller, "Remove", number, disk_sequence);
+  if (decoded.disk_sequence && *decoded.disk_sequence != disk_sequence) {
+    throw loop::Error(loop::Errc::stale, "disk-sequence: loop" + std::to_string(number) + " has " +
+                                             std::to_string(disk_sequence) + ", not " +
+                                             std::to_string(*decoded.disk_sequence));
+  }
+  require_device(number, disk_sequence);
+  co_await remove_now(number, disk_sequence, decoded);
+}
+
+Task<void> Operations::remove_now(unsigned number, uint64_t disk_sequence, RemoveOptions options) {
+  Scheduler& scheduler = parts_.scheduler;
+  const auto removal =
+      std::make_shared<loop::Removal>(parts_.loops, number, disk_sequence, options.removal);
+  const auto attempt = [removal] { return removal->attempt(); };
+  const auto give_way = [removal] { return removal->give_way(); };
+  const auto finish = [removal] { removal->finish(loop::deadline_in(loop::finish_patience)); };
+
+  const auto deadline = Clock::now() + (options.timeout ? *options.timeout : std::chrono::microseconds(0));
+  for (;;) {
+    auto lock = co_await numbers_.acquire(number);
+    auto claim = parts_.loops.claim(number);
+    const auto probing_deadline = Clock::now() + loop::probing_patience;
+    loop::Removal::State state = loop::Removal::State::busy;
+    std::exception_ptr failure;
+    try {
+      for (;;) {
+        state = co_await on_worker(scheduler, kernel_lane, attempt);
+        // udev looks at every device that somebody has closed; a mount or swap
+        // does not pass by itself.
+        if (state != loop::Removal::State::busy || removal->exclusively_held()) break;
+        const bool woken = co_await readable(scheduler, removal->wait_fd(), probing_deadline);
+        if (!woken) break;
+      }
+      if (state == loop::Removal::State::busy) {
+        state = co_await on_worker(scheduler, kernel_lane, give_way);
+      }
+      if (state == loop::Removal::State::detached) {
+        co_await on_worker(scheduler, kernel_lane, finish);
+        parts_.registry.withdraw(number);
+      }
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    if (state == loop::Removal::State::deferred) {
+      co_await defer_removal(number, disk_sequence, options.removal.keep_node);
+    }
+    claim.release();
+    parts_.follower.settle(number);
+    if (failure) {
+      co_await parts_.follower.look(number);
+      std::rethrow_exception(failure);
+    }
+    if (state != loop::Removal::State::busy) co_return;
+
+    // Nothing is armed, open or locked while a caller's timeout is waited for.
+    lock.release();
+    if (Clock::now() >= deadline) break;
+    const bool woken = co_await readable(scheduler, removal->wait_fd(), deadline);
+    if (!woken) break;
+  }
+  const auto refuse = [removal] { removal->refuse(); };
+  co_await on_worker(scheduler, kernel_lane, refuse);
+}
+
+// The device goes with its last close; remember what is to be done then.
+Task<void> Operations::defer_removal(unsigned number, uint64_t disk_sequence, bool keep_node) {
+  const Device* known = parts_.registry.find(number);
+  if (known == nullptr || keep_node) co_return;
+  Device device = *known;
+  device.delete_node = true;
+  loop::AttachmentRecord record;
+  record.number = number;
+  record.disk_sequence = disk_sequence;
+  record.owner = device.owner;
+  record.backing_dev = device.snapshot.backing_dev;
+  record.backing_inode = device.snapshot.backing_inode;
+  record.keeps_partitions = device.keeps_partitions;
+  record.delete_node = true;
+  if (parts_.loops.records() && disk_sequence != 0) parts_.loops.records()->write(record);
+  parts_.registry.publish(std::move(device));
+}
+
+}  // namespace loopd

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <sdbus-c++/sdbus-c++.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/attach_request.hpp"
+#include "core/removal.hpp"
+
+namespace loopd {
+
+using Options = std::map<std::string, sdbus::Variant>;
+
+// Keys that Attach takes.
+std::vector<std::string> attach_option_names();
+
+// The request without its file. Throws InvalidArgs naming the key that is
+// unknown or has another type. Values are checked by core, with the file at hand.
+loop::AttachRequest decode_attach_options(const Options& options);
+
+struct RemoveOptions {
+  loop::RemovalOptions removal;
+  std::optional<uint64_t> disk_sequence;
+  std::optional<std::chrono::microseconds> timeout;
+};
+
+RemoveOptions decode_remove_options(const Options& options);
+
+}  // namespace loopd

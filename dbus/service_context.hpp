@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "dbus/errors.hpp"
+#include "dbus/operations.hpp"
+#include "dbus/task_group.hpp"
+
+namespace loopd {
+
+// What every object of one connection shares. Outlives the objects and the calls
+// under way.
+struct ServiceContext {
+  Operations& operations;
+  TaskGroup& calls;
+  Scheduler& scheduler;
+  std::string version;
+  // Who sent the message that is being dispatched on this connection. The
+  // message is looked at before the first wait, the bus asked afterwards.
+  std::function<Task<Caller>()> caller;
+};
+
+namespace detail {
+
+// The one place that answers a call: once, whatever happens.
+template <typename Answer, typename Result>
+Task<void> answer_with(Task<Answer> task, Result result) {
+  std::exception_ptr failure;
+  try {
+    if constexpr (std::is_void_v<Answer>) {
+      co_await task;
+      result.returnResults();
+    } else {
+      const Answer answer = co_await task;
+      result.give(answer);
+    }
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (!failure) co_return;
+  try {
+    result.returnError(to_bus_error(failure));
+  } catch (const sdbus::Error&) {
+    // The caller's connection is gone; there is nobody left to tell.
+  }
+}
+
+// How an answer becomes the results of a method.
+template <typename Convert, typename... Results>
+struct Reply {
+  sdbus::Result<Results...> result;
+  Convert convert;
+
+  template <typename Answer>
+  void give(const Answer& answer) const {
+    std::apply([this](const Results&... results) { result.returnResults(results...); }, convert(answer));
+  }
+  void returnResults() const { std::apply([this](const Results&... r) { result.returnResults(r...); }, std::tuple<Results...>()); }
+  void returnError(const sdbus::Error& error) const { result.returnError(error); }
+};
+
+}  // namespace detail
+
+// Runs a call as a task of its own. `convert` makes a tuple of the method's
+// results from what the task returns.
+template <typename Answer, typename Convert, typename... Results>
+void answer_call(ServiceContext& context, sdbus::Result<Results...>&& result, Task<Answer> task, Convert convert) {
+  using Reply = detail::Reply<Convert, Results...>;
+  context.calls.start(
+      detail::answer_with<Answer, Reply>(std::move(task), Reply{std::move(result), std::move(convert)}));
+}
+
+inline void answer_call(ServiceContext& context, sdbus::Result<>&& result, Task<void> task) {
+  const auto nothing = [] { return std::tuple<>(); };
+  using Reply = detail::Reply<decltype(nothing)>;
+  context.calls.start(detail::answer_with<void, Reply>(std::move(task), Reply{std::move(result), nothing}));
+}
+
+}  // namespace loopd

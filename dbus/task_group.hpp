@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "dbus/scheduler.hpp"
+#include "dbus/task.hpp"
+
+namespace loopd {
+
+// Tasks that nobody awaits: one for each call under way, each event that is
+// looked into. Owns them; those that are not done die with it. Event loop's
+// thread only.
+class TaskGroup {
+ public:
+  // Hears of an exception that left a task, which is a defect.
+  using Failed = std::function<void(std::exception_ptr)>;
+
+  TaskGroup(Scheduler& scheduler, Failed failed) : scheduler_(scheduler), failed_(std::move(failed)) {}
+  TaskGroup(const TaskGroup&) = delete;
+  TaskGroup& operator=(const TaskGroup&) = delete;
+
+  // Runs the task until it first waits.
+  void start(Task<void> task);
+
+  bool empty() const { return roots_.empty(); }
+  size_t size() const { return roots_.size(); }
+
+  // Called each time that the last task has ended.
+  void on_empty(std::function<void()> call) { on_empty_ = std::move(call); }
+
+ private:
+  class Root {
+   public:
+    struct promise_type {
+      Root get_return_object() { return Root(std::coroutine_handle<promise_type>::from_promise(*this)); }
+      std::suspend_always initial_suspend() const noexcept { return {}; }
+      std::suspend_always final_suspend() const noexcept { return {}; }
+      void return_void() const noexcept {}
+      void unhandled_exception() const noexcept { std::terminate(); }
+    };
+
+    explicit Root(std::coroutine_handle<promise_type> handle) : handle_(handle) {}
+    Root(Root&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    Root& operator=(Root&&) = delete;
+    ~Root() {
+      if (handle_) handle_.destroy();
+    }
+    void resume() { handle_.resume(); }
+
+   private:
+    std::coroutine_handle<promise_type> handle_;
+  };
+
+  Root run(Task<void> task, uint64_t id);
+  void reap();
+
+  Scheduler& scheduler_;
+  Failed failed_;
+  std::function<void()> on_empty_;
+  std::map<uint64_t, Root> roots_;
+  std::vector<uint64_t> finished_;
+  uint64_t next_id_ = 0;
+};
+
+}  // namespace loopd

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "service/command_line.hpp"
+
+#include <getopt.h>
+
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "service/log.hpp"
+#include "service/version.hpp"
+
+namespace loopd {
+namespace {
+
+constexpr const char* help_text =
+    R"(Usage: loopd [OPTION]...
+
+Publishes the loop devices of this system on D-Bus as org.example.Loop1.
+Connects to the system bus, or where $DBUS_SYSTEM_BUS_ADDRESS says.
+
+  -h, --help                     Show this text
+      --version                  Show the version
+      --log-level=LEVEL          err, warning, notice, info (default) or debug
+      --max-devices-per-user=N   Devices that one ordinary user may have
+                                 attached at once (default 64)
+      --state-directory=DIR      Where owners are remembered (default
+                                 $RUNTIME_DIRECTORY, else /run/loopd)
+)";
+
+enum LongOption : int { version_option = 256, log_level_option, max_devices_option, state_directory_option };
+
+std::string default_state_directory() {
+  const char* directory = std::getenv("RUNTIME_DIRECTORY");
+  return directory && *directory ? directory : "/run/loopd";
+}
+
+}  // namespace
+
+std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_code) {
+  static const option long_options[] = {
+      {"help", no_argument, nullptr, 'h'},
+      {"version", no_argument, nullptr, version_option},
+      {"log-level", required_argument, nullptr, log_level_option},
+      {"max-devices-per-user", required_argument, nullptr, max_devices_option},
+      {"state-directory", required_argument, nullptr, state_directory_option},
+      {nullptr, 0, nullptr, 0},
+  };
+  CommandLine line;
+  line.state_directory = default_state_directory();
+  auto wrong = [&](const std::string& message) {
+    std::fprintf(stderr, "loopd: %s\n", message.c_str());
+    exit_code = EXIT_FAILURE;
+    return std::nullopt;
+  };
+  for (int c; (c = ::getopt_long(argc, argv, "h", long_options, nullptr)) >= 0;) {
+    switch (c) {
+      case 'h':
+        std::fputs(help_text, stdout);
+        exit_code = EXIT_SUCCESS;
+        return std::nullopt;
+      case version_option:
+        std::puts("loopd " LOOPD_VERSION);
+        exit_code = EXIT_SUCCESS;
+        return std::nullopt;
+      case log_level_option: {
+        const auto level = log::parse_level(optarg);
+        if (!level) return wrong(std::string("--log-level: '") + optarg + "' is no level");
+        line.log_level = *level;
+        break;
+      }
+      case max_devices_option: {
+        const char* end = optarg + std::strlen(optarg);
+        const auto result = std::from_chars(optarg, end, line.max_devices_per_user);
+        if (result.ec != std::errc() || result.ptr != end) {
+          return wrong(std::string("--max-devices-per-user: '") + optarg + "' is no number");
+        }
+        break;
+      }
+      case state_directory_option:
+        line.state_directory = optarg;
+        break;
+      default:
+        exit_code = EXIT_FAILURE;  // getopt has said what is wrong
+        return std::nullopt;
+    }
+  }
+  if (optind < argc) return wrong(std::string("'") + argv[optind] + "': takes no arguments, see --help");
+  return line;
+}
+
+}  // namespace loopd

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// Wiring only: makes the parts, connects them, runs the event loop.
+#include <sdbus-c++/sdbus-c++.h>
+#include <signal.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-daemon.h>
+
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <system_error>
+
+#include "core/error.hpp"
+#include "core/loop_control.hpp"
+#include "core/loop_manager.hpp"
+#include "core/path_opener.hpp"
+#include "core/udev_monitor.hpp"
+#include "dbus/bus_connection.hpp"
+#include "dbus/device_follower.hpp"
+#include "dbus/names.hpp"
+#include "dbus/object_registry.hpp"
+#include "dbus/operations.hpp"
+#include "dbus/task_group.hpp"
+#include "service/command_line.hpp"
+#include "service/event_loop.hpp"
+#include "service/log.hpp"
+#include "service/version.hpp"
+
+namespace loopd {
+namespace {
+
+using namespace std::chrono_literals;
+
+// How long calls under way may take to end after SIGTERM.
+constexpr auto stop_patience = 5s;
+
+std::string text_of(const std::exception_ptr& exception) {
+  try {
+    std::rethrow_exception(exception);
+  } catch (const std::exception& error) {
+    return error.what();
+  } catch (...) {
+    return "unknown exception";
+  }
+}
+
+class Service {
+ public:
+  explicit Service(const CommandLine& line)
+      : kernel_(loop::make_linux_loop_kernel()),
+        records_(line.state_directory),
+        loops_(*kernel_, &records_),
+        calls_(events_, [](auto exception) { log::error("a call failed to be answered: " + text_of(exception)); }),
+        looks_(events_, [](auto exception) { log::error("cannot follow a device: " + text_of(exception)); }),
+        follower_(events_, looks_, loops_, registry_),
+        operations_({events_, loops_, paths_, registry_, follower_}, limits_of(line)),
+        monitor_(loop::udev_is_running() ? loop::UdevMonitor::Source::udev : loop::UdevMonitor::Source::kernel) {}
+
+  int run() {
+    for (const int signal : {SIGTERM, SIGINT}) {
+      events_.on_signal(signal, [this, signal] { stop(signal); });
+    }
+    follow_events();
+    // The name is asked for when the tree is complete: who finds us finds all.
+    looks_.start(start());
+    return events_.run();
+  }
+
+ private:
+  static Limits limits_of(const CommandLine& line) {
+    Limits limits;
+    limits.devices_per_user = line.max_devices_per_user;
+    return limits;
+  }
+
+  void follow_events() {
+    if (monitor_.source() == loop::UdevMonitor::Source::udev) {
+      follower_.use_udev([this](unsigned number) { return monitor_.symlinks(number); });
+    } else {
+      log::info("no udev answers, following the kernel's own events");
+    }
+    events_source_ = events_.on_readable(monitor_.fd(), [this] {
+      while (const auto event = monitor_.next()) follower_.handle(*event);
+      if (monitor_.take_overflow()) {
+        log::warning("device events were lost, looking at every device again");
+        looks_.start(follower_.enumerate());
+      }
+    });
+  }
+
+  Task<void> start() {
+    try {
+      loop::open_loop_control(*kernel_);
+    } catch (const loop::Error& error) {
+      log::warning(error.what());  // every attach will say so, too
+    }
+    co_await follower_.enumerate();
+    std::string failure;
+    try {
+      connect();
+    } catch (const std::exception& error) {
+      failure = error.what();
+    }
+    if (!failure.empty()) {
+      log::error("cannot serve the system bus: " + failure);
+      events_.exit(EXIT_FAILURE);
+      co_return;
+    }
+    const auto count = std::to_string(registry_.devices().size());
+    log::info("ready, " + count + " devices attached");
+    sd_notify(0, ("READY=1\nSTATUS=" + count + " devices").c_str());
+  }
+
+  void connect() {
+    sd_bus* bus = nullptr;
+    int r = sd_bus_open_system(&bus);
+    if (r < 0) throw std::system_error(-r, std::generic_category(), "cannot connect to the system bus");
+    // libsystemd's own attachment: sdbus-c++'s throws out of its C callback when
+    // the connection breaks.
+    sd_bus_set_exit_on_disconnect(bus, 1);
+    r = sd_bus_attach_event(bus, events_.handle(), SD_EVENT_PRIORITY_NORMAL);
+    if (r < 0) {
+      sd_bus_unref(bus);
+      throw std::system_error(-r, std::generic_category(), "cannot attach the system bus");
+    }
+    raw_bus_ = bus;
+    bus_ = std::make_unique<BusConnection>(bus, operations_, calls_, events_, LOOPD_VERSION);
+    bus_->request_name();
+  }
+
+  void stop(int signal) {
+    log::info(std::string("stopping (") + ::strsignal(signal) + ")");
+    sd_notify(0, "STOPPING=1");
+    if (calls_.empty()) {
+      events_.exit(EXIT_SUCCESS);
+      return;
+    }
+    // Calls under way are answered first, within reason.
+    calls_.on_empty([this] { events_.exit(EXIT_SUCCESS); });
+    stop_timer_ = events_.at(Clock::now() + stop_patience, [this] {
+      log::warning("calls are still under way, leaving them");
+      events_.exit(EXIT_SUCCESS);
+    });
+  }
+
+  std::unique_ptr<loop::LoopKernel> kernel_;
+  loop::AttachmentRecords records_;
+  loop::LoopManager loops_;
+  loop::PathOpener paths_;
+  EventLoop events_;
+  ObjectRegistry registry_;
+  TaskGroup calls_;
+  TaskGroup looks_;
+  DeviceFollower follower_;
+  Operations operations_;
+  loop::UdevMonitor monitor_;
+  std::unique_ptr<Scheduler::Registration> events_source_;
+  std::unique_ptr<Scheduler::Registration> stop_timer_;
+  sd_bus* raw_bus_ = nullptr;  // owned by bus_
+  std::unique_ptr<BusConnection> bus_;
+};
+
+}  // namespace
+}  // namespace loopd
+
+int main(int argc, char** argv) {
+  int exit_code = EXIT_FAILURE;
+  const auto line = loopd::parse_command_line(argc, argv, exit_code);
+  if (!line) return exit_code;
+  loopd::log::set_max_level(line->log_level);
+  // A client that hangs up must not end the service.
+  ::signal(SIGPIPE, SIG_IGN);
+  try {
+    loopd::Service service(*line);
+    return service.run();
+  } catch (const std::exception& error) {
+    loopd::log::error(error.what());
+    return EXIT_FAILURE;
+  }
+}

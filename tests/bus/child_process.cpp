@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "tests/bus/child_process.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <stdexcept>
+#include <system_error>
+
+namespace bus_test {
+namespace {
+
+[[noreturn]] void run_child(const ChildProcess::Setup& setup, pid_t parent) {
+  ::prctl(PR_SET_PDEATHSIG, setup.death_signal);
+  if (::getppid() != parent) ::_exit(125);  // it died before the line above
+  const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  ::dup2(setup.input >= 0 ? setup.input : null, STDIN_FILENO);
+  int output = setup.output;
+  if (!setup.log.empty()) output = ::open(setup.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (output >= 0) {
+    ::dup2(output, STDOUT_FILENO);
+    ::dup2(output, STDERR_FILENO);
+  }
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (setup.body) ::_exit(setup.body());
+  for (const auto& [name, value] : setup.environment) ::setenv(name.c_str(), value.c_str(), 1);
+  std::vector<char*> arguments;
+  for (const std::string& argument : setup.arguments) arguments.push_back(const_cast<char*>(argument.c_str()));
+  arguments.push_back(nullptr);
+  ::execvp(arguments[0], arguments.data());
+  ::_exit(127);
+}
+
+}  // namespace
+
+ChildProcess::ChildProcess(const Setup& setup) {
+  const pid_t parent = ::getpid();
+  pid_ = ::fork();
+  if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
+  if (pid_ == 0) run_child(setup, parent);
+  pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+  if (!pidfd_) throw std::system_error(errno, std::generic_category(), "pidfd_open");
+}
+
+ChildProcess::~ChildProcess() {
+  if (!running()) return;
+  signal(SIGKILL);
+  wait();
+}
+
+void ChildProcess::signal(int number) {
+  if (!status_) ::kill(pid_, number);
+}
+
+std::optional<int> ChildProcess::wait(milliseconds patience) {
+  const auto deadline = Clock::now() + patience;
+  while (!status_) {
+    const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
+    pollfd waited{pidfd_.get(), POLLIN, 0};
+    const int ready = ::poll(&waited, 1, left.count() > 0 ? static_cast<int>(left.count()) : 0);
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready <= 0) return std::nullopt;
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    status_ = status;
+  }
+  return status_;
+}
+
+std::optional<int> ChildProcess::terminate(milliseconds patience) {
+  signal(SIGTERM);
+  const auto status = wait(patience);
+  if (!status) {
+    signal(SIGKILL);
+    wait();
+  }
+  return status;
+}
+
+bool ChildProcess::running() { return !wait(milliseconds(0)); }
+
+CommandResult run(const std::vector<std::string>& arguments, const std::string& input) {
+  const loop::UniqueFd in(::memfd_create("input", MFD_CLOEXEC));
+  const loop::UniqueFd out(::memfd_create("output", MFD_CLOEXEC));
+  if (::pwrite(in.get(), input.data(), input.size(), 0) != static_cast<ssize_t>(input.size())) {
+    throw std::system_error(errno, std::generic_category(), "memfd");
+  }
+  ChildProcess child({.arguments = arguments, .input = in.get(), .output = out.get()});
+  const auto status = child.wait(milliseconds(60'000));
+  CommandResult result;
+  if (status) result.status = WIFEXITED(*status) ? WEXITSTATUS(*status) : 128 + WTERMSIG(*status);
+  std::array<char, 4096> buffer{};
+  off_t offset = 0;
+  for (ssize_t got = 0; (got = ::pread(out.get(), buffer.data(), buffer.size(), offset)) > 0; offset += got) {
+    result.output.append(buffer.data(), static_cast<size_t>(got));
+  }
+  return result;
+}
+
+}  // namespace bus_test

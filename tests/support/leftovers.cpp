@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "tests/support/leftovers.hpp"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+namespace loop::testing {
+namespace {
+
+// Whether tests that have ended, or this one, made the directory of this file.
+bool is_left_over(const std::string& backing_file) {
+  const std::string marker = "/loopd-test.";
+  const auto found = backing_file.find(marker);
+  if (found == std::string::npos) return false;
+  const auto owner = static_cast<pid_t>(std::atol(backing_file.c_str() + found + marker.size()));
+  return owner <= 0 || owner == ::getpid() || (::kill(owner, 0) < 0 && errno == ESRCH);
+}
+
+class NoLeftovers final : public ::testing::Environment {
+ public:
+  void SetUp() override { before_ = leftover_devices(); }
+  void TearDown() override {
+    for (const std::string& device : leftover_devices()) {
+      if (std::find(before_.begin(), before_.end(), device) == before_.end()) {
+        ADD_FAILURE() << device << " was left attached";
+      }
+    }
+  }
+
+ private:
+  std::vector<std::string> before_;
+};
+
+}  // namespace
+
+std::vector<std::string> leftover_devices() {
+  std::vector<std::string> found;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/block", error)) {
+    const std::string name = entry.path().filename();
+    if (!name.starts_with("loop")) continue;
+    std::ifstream file(entry.path() / "loop/backing_file");
+    std::string backing_file;
+    if (std::getline(file, backing_file) && is_left_over(backing_file)) {
+      found.push_back("/dev/" + name + " (" + backing_file + ")");
+    }
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+void check_leftovers_at_end() { ::testing::AddGlobalTestEnvironment(new NoLeftovers); }
+
+}  // namespace loop::testing
