@@ -90,8 +90,8 @@ bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
 
 void apply_status(const loop_info64& info, DeviceSnapshot& snapshot) {
   snapshot.identified = true;
-  // For a regular file the kernel reports the file system's device in both.
-  snapshot.backing_block_device = info.lo_rdevice != info.lo_device;
+  // For a regular file there is none, or (older kernels) the file system's again.
+  snapshot.backing_block_device = info.lo_rdevice != 0 && info.lo_rdevice != info.lo_device;
   snapshot.backing_dev = snapshot.backing_block_device ? info.lo_rdevice : info.lo_device;
   snapshot.backing_inode = snapshot.backing_block_device ? 0 : info.lo_inode;
   snapshot.offset = info.lo_offset;

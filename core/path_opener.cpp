@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -12,6 +13,14 @@
 #include "core/utf8.hpp"
 
 namespace loop {
+
+namespace {
+
+[[noreturn]] void throw_link(const std::string& shown) {
+  throw Error(Errc::invalid_argument, "path: " + shown + " is a symbolic link, or leads through a magic one");
+}
+
+}  // namespace
 
 PathOpener::PathOpener(UniqueFd root) : root_(std::move(root)) {
   if (!root_) {
@@ -25,7 +34,7 @@ UniqueFd PathOpener::open_beneath(const std::string& path, int flags) const {
     throw Error(Errc::invalid_argument, "path: '" + shown + "' is not absolute");
   }
   open_how how{};
-  how.flags = static_cast<__u64>(flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+  how.flags = static_cast<__u64>(flags | O_CLOEXEC | O_NOFOLLOW);
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
   // glibc has no wrapper; EAGAIN means that a rename raced with the look-up.
   constexpr int attempts = 32;
@@ -41,7 +50,7 @@ UniqueFd PathOpener::open_beneath(const std::string& path, int flags) const {
     case ENOTDIR:
       throw Error(Errc::file_not_found, error, "path: " + shown);
     case ELOOP:
-      throw Error(Errc::invalid_argument, "path: " + shown + " is a symbolic link, or leads through a magic one");
+      throw_link(shown);
     case EISDIR:
       throw Error(Errc::invalid_argument, "path: " + shown + " is a directory");
     case ENAMETOOLONG:
@@ -55,9 +64,17 @@ UniqueFd PathOpener::open_beneath(const std::string& path, int flags) const {
 }
 
 UniqueFd PathOpener::open(const std::string& path, bool read_only) const {
-  return open_beneath(path, read_only ? O_RDONLY : O_RDWR);
+  // Neither wait for a pipe's other end nor acquire a terminal.
+  return open_beneath(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY);
 }
 
-UniqueFd PathOpener::look_up(const std::string& path) const { return open_beneath(path, O_PATH); }
+UniqueFd PathOpener::look_up(const std::string& path) const {
+  UniqueFd fd = open_beneath(path, O_PATH);
+  struct stat st {};
+  if (::fstat(fd.get(), &st) == 0 && S_ISLNK(st.st_mode)) {
+    throw_link(escape_to_utf8(path));  // O_PATH opens the link itself
+  }
+  return fd;
+}
 
 }  // namespace loop

@@ -78,17 +78,24 @@ void ObjectRegistry::publish(Device device) {
     return;
   }
   withdraw(number);
-  std::map<unsigned, Partition> partitions = std::exchange(device.partitions, {});
-  Device& known = devices_.emplace(number, std::move(device)).first->second;
-  for (RegistryListener* listener : listeners_) listener->device_added(known);
-  update_partitions(known, std::move(partitions));
+  // Complete when it is announced, its partitions included.
+  const Device& known = devices_.emplace(number, std::move(device)).first->second;
+  for (RegistryListener* listener : listeners_) {
+    listener->device_added(known);
+    for (const auto& [partition, what] : known.partitions) listener->partition_added(known, partition);
+  }
 }
 
 void ObjectRegistry::withdraw(unsigned number) {
   const auto found = devices_.find(number);
   if (found == devices_.end()) return;
-  update_partitions(found->second, {});
-  const Device gone = std::move(found->second);
+  Device& known = found->second;
+  while (!known.partitions.empty()) {
+    const unsigned partition = known.partitions.begin()->first;
+    known.partitions.erase(known.partitions.begin());
+    for (RegistryListener* listener : listeners_) listener->partition_removed(known, partition);
+  }
+  const Device gone = std::move(known);
   devices_.erase(found);
   for (RegistryListener* listener : listeners_) listener->device_removed(gone);
 }

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "tests/bus/stack.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <system_error>
+
+#include "core/udev_monitor.hpp"
+
+#ifndef LOOPD_BINARY
+#define LOOPD_BINARY "loopd"
+#endif
+
+namespace bus_test {
+namespace {
+
+constexpr const char* polkit_program = "/usr/lib/polkit-1/polkitd";
+constexpr const char* polkit_name = "org.freedesktop.PolicyKit1";
+constexpr const char* polkit_actions = "/usr/share/polkit-1/actions";
+constexpr const char* polkit_rules = "/etc/polkit-1/rules.d";
+constexpr const char* polkit_bus_policy = "/usr/share/dbus-1/system.d/org.freedesktop.PolicyKit1.conf";
+constexpr const char* policy_directory = LOOPD_SOURCE_DIR "/policy";
+constexpr const char* rule_file_name = "00-loopd-tests.rules";
+
+// What Debian's /usr/share/dbus-1/system.conf allows, on another socket.
+constexpr const char* bus_configuration = R"(<!DOCTYPE busconfig PUBLIC
+ "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>system</type>
+  <auth>EXTERNAL</auth>
+  <listen>unix:path=@DIRECTORY@/bus</listen>
+  <policy context="default">
+    <allow user="*"/>
+    <deny own="*"/>
+    <deny send_type="method_call"/>
+    <allow send_type="signal"/>
+    <allow send_requested_reply="true" send_type="method_return"/>
+    <allow send_requested_reply="true" send_type="error"/>
+    <allow receive_type="method_call"/>
+    <allow receive_type="method_return"/>
+    <allow receive_type="error"/>
+    <allow receive_type="signal"/>
+    <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus"/>
+    <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus.Introspectable"/>
+    <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus.Properties"/>
+    <deny send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus"
+          send_member="UpdateActivationEnvironment"/>
+  </policy>
+  <include>@POLICY@/org.example.Loop1.conf</include>
+  <include>@POLKIT@</include>
+</busconfig>
+)";
+
+// Each rule looks at a detail, and so proves that the service passes it.
+constexpr const char* rules = R"(
+polkit.addRule(function(action, subject) {
+    if (action.id.indexOf("org.example.Loop1.") != 0 || (subject.user != "mail" && subject.user != "news")) {
+        return polkit.Result.NOT_HANDLED;
+    }
+    var file = String(action.lookup("backing-file"));
+    var operation = String(action.lookup("operation"));
+    if (action.id == "org.example.Loop1.attach" && operation == "Attach" && file.indexOf("allowed") >= 0) {
+        return polkit.Result.YES;
+    }
+    if (action.id == "org.example.Loop1.attach-path" && file.indexOf("allowed") >= 0 &&
+        (operation == "AttachPath" || operation == "FindByPath")) {
+        return polkit.Result.YES;
+    }
+    if (action.id == "org.example.Loop1.set-reference" && file.indexOf("allowed-reference") >= 0) {
+        return polkit.Result.YES;
+    }
+    if (action.id == "org.example.Loop1.modify-others" && operation == "Resize" &&
+        String(action.lookup("device")).indexOf("/dev/loop") == 0 && file.indexOf("allowed-modify") >= 0 &&
+        action.lookup("owner-uid") == "8") {
+        return polkit.Result.YES;
+    }
+    if (action.id == "org.example.Loop1.remove-others" && operation.indexOf("Remove") == 0 &&
+        String(action.lookup("device")).indexOf("/dev/loop") == 0 && file.indexOf("allowed-remove") >= 0 &&
+        action.lookup("owner-uid") == "0") {
+        return polkit.Result.YES;
+    }
+    return polkit.Result.NOT_HANDLED;
+});
+)";
+
+void write_file(const std::string& path, const std::string& content) {
+  std::ofstream file(path);
+  file << content;
+  if (!file.flush()) throw std::runtime_error("cannot write " + path);
+}
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream content;
+  content << file.rdbuf();
+  return content.str();
+}
+
+std::string replaced(std::string in, const std::string& what, const std::string& with) {
+  for (size_t at = 0; (at = in.find(what, at)) != std::string::npos; at += with.size()) {
+    in.replace(at, what.size(), with);
+  }
+  return in;
+}
+
+// polkitd gives up root, and loses the signal of its parent's death by that. So it
+// has a parent that stays root, and ends it. In a mount namespace where our policy
+// and rules are where polkitd looks for them; the system's own files are untouched.
+int keep_polkit(const std::string& directory) {
+  if (::unshare(CLONE_NEWNS) < 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0 ||
+      ::mount((directory + "/actions").c_str(), polkit_actions, nullptr, MS_BIND, nullptr) < 0 ||
+      ::mount((directory + "/rules.d").c_str(), polkit_rules, nullptr, MS_BIND, nullptr) < 0) {
+    return 126;
+  }
+  sigset_t waited;
+  ::sigemptyset(&waited);
+  ::sigaddset(&waited, SIGTERM);
+  ::sigaddset(&waited, SIGCHLD);
+  ::sigprocmask(SIG_BLOCK, &waited, nullptr);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::sigprocmask(SIG_UNBLOCK, &waited, nullptr);
+    ::execl(polkit_program, polkit_program, "--no-debug", nullptr);
+    ::_exit(127);
+  }
+  // Nothing of the test program is to be held open by this one.
+  for (int fd = 3; fd < 1024; ++fd) ::close(fd);
+  siginfo_t got{};
+  ::sigwaitinfo(&waited, &got);
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return got.si_signo == SIGTERM ? 0 : 1;
+}
+
+}  // namespace
+
+loop::UniqueFd make_notify_socket(const std::string& path) {
+  loop::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) throw std::runtime_error("too long: " + path);
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  ::unlink(path.c_str());
+  if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0) {
+    throw std::system_error(errno, std::generic_category(), path);
+  }
+  return socket;
+}
+
+namespace {
+
+bool wait_for_ready(ChildProcess& process, int notifications) {
+  const auto deadline = Clock::now() + long_enough;
+  while (Clock::now() < deadline && process.running()) {
+    pollfd waited{notifications, POLLIN, 0};
+    if (::poll(&waited, 1, 100) <= 0) continue;  // looks whether it has died, now and then
+    std::array<char, 4096> buffer{};
+    const ssize_t got = ::recv(notifications, buffer.data(), buffer.size() - 1, 0);
+    if (got <= 0) continue;
+    std::istringstream lines(std::string(buffer.data(), static_cast<size_t>(got)));
+    for (std::string line; std::getline(lines, line);) {
+      if (line == "READY=1") return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+Udev::Udev() {
+  if (loop::udev_is_running()) return;
+  const std::string path = scratch_directory() + "/udev-notify";
+  const loop::UniqueFd notifications = make_notify_socket(path);
+  process_ = std::make_unique<ChildProcess>(ChildProcess::Setup{.arguments = {"/lib/systemd/systemd-udevd"},
+                                                                .environment = {{"NOTIFY_SOCKET", path}},
+                                                                .log = scratch_directory() + "/udevd.log",
+                                                                .death_signal = SIGTERM});
+  if (!wait_for_ready(*process_, notifications.get())) {
+    throw std::runtime_error("systemd-udevd does not start: " + read_file(scratch_directory() + "/udevd.log"));
+  }
+}
+
+Udev::~Udev() {
+  if (process_) process_->terminate();
+}
+
+Stack::Stack() : directory_(scratch_directory() + "/stack.XXXXXX") {
+  if (!::mkdtemp(directory_.data())) throw std::system_error(errno, std::generic_category(), directory_);
+  ::chmod(directory_.c_str(), 0755);
+  address_ = "unix:path=" + directory_ + "/bus";
+  write_files();
+  start_bus();
+  observer_ = std::make_unique<BusClient>(address_);
+  start_polkit();
+  start_loopd();
+}
+
+Stack::~Stack() {
+  if (loopd_) loopd_->terminate();
+  stop_polkit();
+  observer_.reset();
+  if (bus_) bus_->terminate();
+  std::error_code ignored;
+  std::filesystem::remove_all(directory_, ignored);
+}
+
+void Stack::write_files() {
+  namespace fs = std::filesystem;
+  fs::create_directory(directory_ + "/state");
+  fs::create_directory(directory_ + "/actions");
+  for (const auto& action : fs::directory_iterator(polkit_actions)) {
+    fs::copy(action.path(), directory_ + "/actions/", fs::copy_options::overwrite_existing);
+  }
+  fs::copy(std::string(policy_directory) + "/org.example.Loop1.policy", directory_ + "/actions/",
+           fs::copy_options::overwrite_existing);
+  fs::create_directory(directory_ + "/rules.d");
+  write_file(directory_ + "/rules.d/" + rule_file_name, rules);
+  std::string configuration = replaced(bus_configuration, "@DIRECTORY@", directory_);
+  configuration = replaced(configuration, "@POLICY@", policy_directory);
+  write_file(directory_ + "/bus.conf", replaced(configuration, "@POLKIT@", polkit_bus_policy));
+}
+
+void Stack::start_bus() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) < 0) throw std::system_error(errno, std::generic_category(), "pipe");
+  const loop::UniqueFd reading(ends[0]);
+  loop::UniqueFd writing(ends[1]);
+  // It prints its address when it listens.
+  bus_ = std::make_unique<ChildProcess>(
+      ChildProcess::Setup{.arguments = {"dbus-daemon", "--nofork", "--nopidfile", "--nosyslog", "--print-address=1",
+                                        "--config-file=" + directory_ + "/bus.conf"},
+                          .output = writing.get()});
+  writing.reset();
+  std::array<char, 512> printed{};
+  pollfd waited{reading.get(), POLLIN, 0};
+  const int ready = ::poll(&waited, 1, static_cast<int>(long_enough.count()));
+  const ssize_t got = ready > 0 ? ::read(reading.get(), printed.data(), printed.size() - 1) : -1;
+  if (got <= 0 || !std::string(printed.data()).starts_with("unix:")) {
+    throw std::runtime_error(std::string("dbus-daemon does not start: ") + printed.data());
+  }
+}
+
+void Stack::start_polkit() {
+  polkit_ = std::make_unique<ChildProcess>(ChildProcess::Setup{
+      .body =
+          [this] {
+            ::setenv("DBUS_SYSTEM_BUS_ADDRESS", address_.c_str(), 1);
+            return keep_polkit(directory_);
+          },
+      .log = directory_ + "/polkitd.log",
+      .death_signal = SIGTERM});
+  if (!observer_->wait_for_name(polkit_name)) {
+    throw std::runtime_error("polkitd does not start: " + read_file(directory_ + "/polkitd.log"));
+  }
+}
+
+void Stack::stop_polkit() {
+  if (!polkit_) return;
+  polkit_->terminate();
+  polkit_.reset();
+  observer_->wait_for_name(polkit_name, false);
+}
+
+pid_t Stack::polkit_pid() {
+  const Reply reply = observer_->call({.object = "/org/freedesktop/DBus",
+                                       .interface = "org.freedesktop.DBus",
+                                       .member = "GetConnectionUnixProcessID",
+                                       .arguments = {text(polkit_name)},
+                                       .destination = "org.freedesktop.DBus"});
+  if (!reply.ok()) throw std::runtime_error(reply.error + ": " + reply.message);
+  return static_cast<pid_t>(reply.values.at(0).number);
+}
+
+void Stack::start_loopd() {
+  const char* override = std::getenv("LOOPD_BINARY");
+  const std::string notify = directory_ + "/notify";
+  const loop::UniqueFd notifications = make_notify_socket(notify);
+  loopd_ = std::make_unique<ChildProcess>(
+      ChildProcess::Setup{.arguments = {override ? override : LOOPD_BINARY},
+                          .environment = {{"DBUS_SYSTEM_BUS_ADDRESS", address_},
+                                          {"RUNTIME_DIRECTORY", state_directory()},
+                                          {"NOTIFY_SOCKET", notify}},
+                          .log = directory_ + "/loopd.log"});
+  if (!wait_for_ready(*loopd_, notifications.get()) || !observer_->wait_for_name(service_name)) {
+    throw std::runtime_error("loopd does not start: " + loopd_log());
+  }
+}
+
+std::optional<int> Stack::stop_loopd(int signal) {
+  loopd_->signal(signal);
+  const auto status = loopd_->wait();
+  if (!status) loopd_->terminate();
+  observer_->wait_for_name(service_name, false);
+  return status;
+}
+
+std::string Stack::loopd_log() const { return read_file(directory_ + "/loopd.log"); }
+
+std::unique_ptr<Stack> Bus::stack_;
+
+void Bus::SetUpTestSuite() {
+  if (::geteuid() == 0) stack_ = std::make_unique<Stack>();
+}
+
+void Bus::TearDownTestSuite() {
+  if (!stack_) return;
+  const auto status = stack_->stop_loopd();
+  EXPECT_TRUE(status && WIFEXITED(*status) && WEXITSTATUS(*status) == 0)
+      << "loopd did not end cleanly; its log:\n" << stack_->loopd_log();
+  stack_.reset();
+}
+
+void Bus::SetUp() {
+  if (::geteuid() != 0) GTEST_SKIP() << "attaches real loop devices: needs root";
+  ASSERT_TRUE(stack_) << "the stack did not start";
+  root_ = connect();
+  root_->listen();
+}
+
+void Bus::TearDown() {
+  if (!stack_) return;
+  const bool alive = stack_->loopd().running();
+  EXPECT_TRUE(alive) << "loopd died";
+  const auto left = sweep_scratch();
+  for (const std::string& device : left) EXPECT_TRUE(HasFailure()) << device << " was left attached";
+  if (HasFailure()) {
+    const std::string log = stack_->loopd_log();
+    std::fprintf(stderr, "loopd's log ends with:\n%s\n", log.substr(log.size() > 3000 ? log.size() - 3000 : 0).c_str());
+  }
+  if (!alive) stack_->start_loopd();
+}
+
+std::unique_ptr<BusClient> Bus::connect(uid_t uid) const {
+  return std::make_unique<BusClient>(stack_->address(), uid);
+}
+
+unsigned Bus::own_number() {
+  static unsigned last = 20'000 + static_cast<unsigned>(::getpid() % 1000) * 500;
+  return ++last;
+}
+
+std::string Bus::attach(int file, const Options& wishes) {
+  const Reply reply = root().attach(file, wishes);
+  EXPECT_TRUE(succeeds(reply));
+  return reply.ok() ? reply.values.at(0).text : std::string();
+}
+
+void Bus::let_events_arrive() {
+  run({"udevadm", "settle", "--timeout=20"});
+  // What udev has sent so far lies before this device's event in the service's queue.
+  const ScratchFile last(64 * KiB);
+  const unsigned number = own_number();
+  ASSERT_EQ(kernel_attach(number, last.fd()), 0);
+  EXPECT_TRUE(root().wait_for([&] { return root().find_signal("InterfacesAdded", object_of(number)) != nullptr; }));
+  EXPECT_EQ(kernel_detach(number), 0);
+  EXPECT_TRUE(root().wait_for([&] { return root().find_signal("InterfacesRemoved", object_of(number)) != nullptr; }));
+}
+
+Value Bus::properties_of(const std::string& object, const std::string& interface) {
+  const Reply reply = root().properties(object, interface);
+  EXPECT_TRUE(succeeds(reply)) << object;
+  return reply.ok() ? reply.values.at(0) : Value{};
+}
+
+testing::AssertionResult fails_with(const Reply& reply, const std::string& error, const std::string& culprit) {
+  if (reply.error != error) {
+    return testing::AssertionFailure() << "expected " << error << ", got " << reply;
+  }
+  if (reply.message.find(culprit) == std::string::npos) {
+    return testing::AssertionFailure() << "the message does not name \"" << culprit << "\": " << reply.message;
+  }
+  return testing::AssertionSuccess();
+}
+
+testing::AssertionResult succeeds(const Reply& reply) {
+  if (reply.ok()) return testing::AssertionSuccess();
+  return testing::AssertionFailure() << reply.error << ": " << reply.message;
+}
+
+}  // namespace bus_test
