@@ -74,6 +74,9 @@ std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned n
 
 bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
   const unsigned number = snapshot.number;
+  if (snapshot.disk_sequence != 0 && to_number(kernel.attribute(number, "diskseq")) != snapshot.disk_sequence) {
+    return false;
+  }
   const auto path = kernel.attribute(number, "loop/backing_file");
   if (!path && !kernel.has_attribute(number, "loop")) return false;
   // A file whose name itself ends in " (deleted)" was told apart by apply_status();

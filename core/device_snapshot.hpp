@@ -51,8 +51,8 @@ std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned n
 void apply_status(const loop_info64& info, DeviceSnapshot& snapshot);
 
 // Reads again what changes without an event: direct I/O, block size, the name
-// of the backing file, autoclear. Sysfs alone. False where the device is not
-// attached any more.
+// of the backing file, autoclear. Sysfs alone. False where the device is not that
+// attachment any more.
 bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot);
 
 }  // namespace loop

@@ -11,6 +11,7 @@
 #include "core/loop_control.hpp"
 #include "core/node_deletion.hpp"
 #include "core/partition_table.hpp"
+#include "core/partitioning.hpp"
 
 namespace loop {
 namespace {
@@ -74,12 +75,6 @@ void wait_for_lock(LoopKernel& kernel, LoopNode& node, unsigned number) {
     if (!wait_for_use_change(*watch, deadline)) {
       throw Error(Errc::device_busy, name_of(number) + ": another process holds its lock");
     }
-  }
-}
-
-void delete_partitions(LoopKernel& kernel, LoopNode& node, unsigned number) {
-  for (const PartitionExtent& partition : kernel.partitions(number)) {
-    node.delete_partition(partition.number);  // one that is in use stays, and is seen again
   }
 }
 
@@ -290,17 +285,8 @@ void LoopManager::add_partitions(Attachment& attachment) {
     kernel_.open_node(number, NodeAccess::read_only, opened);
   }
   const PartitionTable table = read_partition_table(attachment.node_->fd(), attachment.snapshot_.block_size);
-  for (TableEntry& entry : usable_entries(table, attachment.snapshot_.size)) {
-    const int r = attachment.node_->add_partition(entry.extent);
-    // EINVAL: unaligned, or a number that the kernel has no place for. EBUSY:
-    // overlaps another entry. The rest of the disk is good all the same.
-    if (r == -EINVAL || r == -EBUSY || r == -ERANGE) continue;
-    if (r < 0) {
-      throw Error(Errc::failed, -r,
-                  "adding partition " + std::to_string(entry.extent.number) + " of " + name_of(number));
-    }
-    attachment.partitions_.push_back(std::move(entry));
-  }
+  attachment.partitions_ =
+      loop::add_partitions(*attachment.node_, number, usable_entries(table, attachment.snapshot_.size));
 }
 
 void LoopManager::undo(Attachment& attachment) noexcept {

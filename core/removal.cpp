@@ -9,6 +9,7 @@
 #include "core/error.hpp"
 #include "core/holders.hpp"
 #include "core/open_attachment.hpp"
+#include "core/partitioning.hpp"
 
 namespace loop {
 
@@ -115,9 +116,7 @@ void Removal::refuse() const {
 void Removal::finish(Deadline deadline) {
   LoopKernel& kernel = manager_.kernel();
   // On this descriptor: newcomers get ENXIO meanwhile.
-  for (const PartitionExtent& partition : kernel.partitions(number_)) {
-    node_->delete_partition(partition.number);
-  }
+  delete_partitions(kernel, *node_, number_);
   node_.reset();  // the detach itself, done when close returns
   if (manager_.records()) manager_.records()->erase(disk_sequence_);
   const auto still_attached = [&] {

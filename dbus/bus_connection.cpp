@@ -24,7 +24,8 @@ BusConnection::BusConnection(sd_bus* bus, Operations& operations, TaskGroup& cal
       operations_(operations),
       clients_(*connection_),
       authorizer_(*connection_),
-      context_{operations, calls, scheduler, std::move(version), [this] { return current_caller(); }},
+      context_{operations, calls, scheduler, std::move(version), [this] { return current_caller(); },
+               [this] { return message_id(); }},
       manager_(*connection_, context_) {
   operations_.set_authorizer(&authorizer_);
   operations_.registry().subscribe(*this);
@@ -47,6 +48,19 @@ Task<Caller> BusConnection::current_caller() {
   const char* sender = message ? sd_bus_message_get_sender(message) : nullptr;
   const bool interactive = message && sd_bus_message_get_allow_interactive_authorization(message) > 0;
   return identify(clients_, sender ? sender : "", interactive);
+}
+
+uint64_t BusConnection::message_id() {
+  sd_bus_message* message = sd_bus_get_current_message(bus_);
+  uint64_t cookie = 0;
+  if (message == nullptr || sd_bus_message_get_cookie(message, &cookie) < 0) return 0;
+  // A freed message's address is used again, with another cookie.
+  if (message != last_message_ || cookie != last_cookie_) {
+    last_message_ = message;
+    last_cookie_ = cookie;
+    ++message_id_;
+  }
+  return message_id_;
 }
 
 void BusConnection::device_added(const Device& device) {

@@ -37,6 +37,7 @@ class BusConnection final : private RegistryListener {
   using PartitionKey = std::pair<unsigned, unsigned>;
 
   Task<Caller> current_caller();
+  uint64_t message_id();
   void device_added(const Device& device) override;
   void device_removed(const Device& device) override;
   void device_changed(const Device& device, const std::vector<std::string>& properties) override;
@@ -46,6 +47,9 @@ class BusConnection final : private RegistryListener {
                          const std::vector<std::string>& properties) override;
 
   sd_bus* bus_;  // owned by connection_
+  uint64_t message_id_ = 0;
+  const sd_bus_message* last_message_ = nullptr;
+  uint64_t last_cookie_ = 0;
   std::unique_ptr<sdbus::IConnection> connection_;
   Gate gate_;
   Operations& operations_;

@@ -6,6 +6,7 @@
 
 #include "core/error.hpp"
 #include "core/node_deletion.hpp"
+#include "core/partitioning.hpp"
 #include "core/removal.hpp"
 
 namespace loopd {
@@ -56,6 +57,8 @@ void DeviceFollower::handle(const loop::DeviceEvent& event) {
       links_.insert_or_assign(event.number, Links{event.disk_sequence, event.symlinks});
     }
   }
+  // udev says so when a writer of the whole disk has closed it.
+  if (!event.partition && event.action == loop::DeviceEvent::Action::change) rewritten_.insert(event.number);
   if (!loops_.claims().claimed(event.number)) {
     start_look(event.number);
     return;
@@ -100,9 +103,29 @@ Task<void> DeviceFollower::look(unsigned number) {
   }
 }
 
+// The partitions that the service keeps are those of the table, also after
+// somebody wrote another one: the kernel has no part in them.
+Task<void> DeviceFollower::sync_if_rewritten(unsigned number) {
+  if (rewritten_.erase(number) == 0) co_return;
+  const Device* known = registry_.find(number);
+  if (known == nullptr || !known->keeps_partitions) co_return;
+  const uint64_t sequence = known->snapshot.disk_sequence;
+  if (unresponsive_.contains(sequence)) co_return;
+  loop::LoopKernel& kernel = loops_.kernel();
+  const auto work = [&kernel, number, sequence] { loop::sync_partitions(kernel, number, sequence); };
+  try {
+    co_await on_worker(scheduler_, file_lane, work, Clock::now() + describe_patience);
+  } catch (const WorkTimedOut&) {
+    unresponsive_.insert(sequence);
+  } catch (const loop::Error&) {
+    // Gone, or unreadable: what the kernel knows is what is shown.
+  }
+}
+
 // False: the device became another attachment while it was looked at.
 Task<bool> DeviceFollower::look_once(unsigned number) {
   loop::LoopKernel& kernel = loops_.kernel();
+  co_await sync_if_rewritten(number);
   std::optional<loop::Examination> found =
       co_await on_worker(scheduler_, kernel_lane, [&kernel, number] { return loop::examine(kernel, number); });
   if (loops_.claims().claimed(number)) {

@@ -66,6 +66,7 @@ class DeviceFollower {
   };
 
   void start_look(unsigned number);
+  Task<void> sync_if_rewritten(unsigned number);
   Task<void> look_if_asked(unsigned number);
   Task<bool> look_once(unsigned number);
   Task<void> reconcile_records();
@@ -81,6 +82,7 @@ class DeviceFollower {
   Symlinks symlinks_of_;
   bool has_udev_ = false;
   std::set<unsigned> asked_;             // looks that have not begun
+  std::set<unsigned> rewritten_;         // disks whose table may have been written
   std::map<unsigned, Meanwhile> meanwhile_;
   std::map<unsigned, Links> links_;
   std::set<uint64_t> unresponsive_;      // attachments whose backing file's server does not answer

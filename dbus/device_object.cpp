@@ -65,10 +65,14 @@ const Device& DeviceObject::device() const {
   return *context_.operations.registry().find(number_);
 }
 
-// For what changes without an event. Get and GetAll ask for each property, so
-// that one message reads the kernel once for each.
+// For what changes without an event. GetAll asks for each property in turn:
+// the kernel is read once for a message.
 const loop::DeviceSnapshot& DeviceObject::fresh_snapshot() {
-  context_.operations.refresh(number_);
+  const uint64_t message = context_.message_id();
+  if (message != 0 && message != refreshed_for_) {
+    refreshed_for_ = message;
+    context_.operations.refresh(number_);
+  }
   return snapshot();
 }
 
@@ -76,12 +80,12 @@ std::string DeviceObject::DevPath() { return snapshot().dev_path(); }
 uint64_t DeviceObject::Dev() { return snapshot().dev; }
 std::string DeviceObject::BackingFile() { return loop::escape_to_utf8(fresh_snapshot().backing_file); }
 std::vector<uint8_t> DeviceObject::BackingFileBytes() {
-  const std::string& path = snapshot().backing_file;
+  const std::string& path = fresh_snapshot().backing_file;
   std::vector<uint8_t> bytes(path.begin(), path.end());
   bytes.push_back(0);
   return bytes;
 }
-bool DeviceObject::BackingFileDeleted() { return snapshot().backing_file_deleted; }
+bool DeviceObject::BackingFileDeleted() { return fresh_snapshot().backing_file_deleted; }
 uint64_t DeviceObject::BackingInode() { return snapshot().backing_inode; }
 uint64_t DeviceObject::BackingDev() { return snapshot().backing_dev; }
 uint32_t DeviceObject::Number() { return number_; }
@@ -89,11 +93,11 @@ uint64_t DeviceObject::DiskSequence() { return disk_sequence_; }
 uint64_t DeviceObject::Size() { return snapshot().size; }
 uint64_t DeviceObject::Offset() { return snapshot().offset; }
 uint64_t DeviceObject::SizeLimit() { return snapshot().size_limit; }
-uint32_t DeviceObject::BlockSize() { return snapshot().block_size; }
+uint32_t DeviceObject::BlockSize() { return fresh_snapshot().block_size; }
 bool DeviceObject::ReadOnly() { return snapshot().read_only; }
-bool DeviceObject::Autoclear() { return snapshot().autoclear; }
+bool DeviceObject::Autoclear() { return fresh_snapshot().autoclear; }
 bool DeviceObject::PartitionScan() { return device().keeps_partitions || snapshot().kernel_partition_scan; }
-bool DeviceObject::DirectIO() { return snapshot().direct_io; }
+bool DeviceObject::DirectIO() { return fresh_snapshot().direct_io; }
 std::string DeviceObject::Reference() { return snapshot().reference; }
 uint32_t DeviceObject::OwnerUID() { return device().owner; }
 std::string DeviceObject::Lease() { return device().lease; }

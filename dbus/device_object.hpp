@@ -57,6 +57,7 @@ class DeviceObject final : public sdbus::AdaptorInterfaces<org::example::Loop1_a
   ServiceContext& context_;
   unsigned number_;
   uint64_t disk_sequence_;
+  uint64_t refreshed_for_ = 0;  // the message
 };
 
 }  // namespace loopd

@@ -100,6 +100,11 @@ void ObjectRegistry::withdraw(unsigned number) {
   for (RegistryListener* listener : listeners_) listener->device_removed(gone);
 }
 
+void ObjectRegistry::withdraw(unsigned number, uint64_t disk_sequence) {
+  const Device* known = find(number);
+  if (known != nullptr && known->snapshot.disk_sequence == disk_sequence) withdraw(number);
+}
+
 void ObjectRegistry::update(Device& known, Device&& now) {
   std::map<unsigned, Partition> partitions = std::exchange(now.partitions, {});
   const std::vector<std::string> changed = differences(known, now);

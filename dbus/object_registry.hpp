@@ -65,6 +65,7 @@ class ObjectRegistry {
   // sequence is another device: the old one is withdrawn first.
   void publish(Device device);
   void withdraw(unsigned number);
+  void withdraw(unsigned number, uint64_t disk_sequence);  // that attachment alone
 
   const Device* find(unsigned number) const;
   const std::map<unsigned, Device>& devices() const { return devices_; }

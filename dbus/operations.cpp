@@ -22,6 +22,10 @@ namespace {
 
 constexpr WorkLane kernel_lane{0, false};
 
+// What the kernel says of every user that a user namespace has no mapping for:
+// many people, so never an owner.
+constexpr uid_t unmapped_uid = 65534;
+
 // For polkit's dialog and rules. The link's text alone: looking at the file may
 // wait for its server.
 std::string describe_file(int fd) {
@@ -31,8 +35,8 @@ std::string describe_file(int fd) {
   return length <= 0 ? "" : loop::escape_to_utf8({target.data(), static_cast<size_t>(length)});
 }
 
-[[noreturn]] void throw_file_timeout(const std::string& what) {
-  throw loop::Error(loop::Errc::timeout, what + ": the file system of the backing file does not answer");
+loop::Error file_timeout(const std::string& what) {
+  return {loop::Errc::timeout, what + ": the file system of the backing file does not answer"};
 }
 
 }  // namespace
@@ -112,7 +116,7 @@ Task<void> Operations::authorize_on_device(Caller caller, std::string member, un
                                            uint64_t disk_sequence) {
   const MethodRule& rule = *find_method(device_interface, member);
   const Device& device = require_device(number, disk_sequence);
-  if (rule.owner_may && caller.uid == device.owner) co_return;
+  if (rule.owner_may && caller.uid == device.owner && caller.uid != unmapped_uid) co_return;
   Authorizer::Details details{
       {"operation", member},
       {"device", device.snapshot.dev_path()},
@@ -145,7 +149,7 @@ Task<std::string> Operations::attach_path(Caller caller, std::string path, Optio
     file = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, open,
                               Clock::now() + limits_.file_patience);
   } catch (const WorkTimedOut&) {
-    throw_file_timeout("path");
+    throw file_timeout("path");
   }
   std::string object = co_await attach_file(caller, std::move(file), std::move(request));
   co_return object;
@@ -177,7 +181,7 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, lo
                                           Clock::now() + limits_.file_patience));
   } catch (const WorkTimedOut&) {
     // Should the kernel still say yes, the attachment undoes itself on the worker.
-    throw_file_timeout("file");
+    throw file_timeout("file");
   }
 
   const unsigned number = attachment->snapshot().number;
@@ -240,7 +244,7 @@ Task<std::vector<std::string>> Operations::find_by_file(loop::UniqueFd file) {
   try {
     identity = co_await on_worker(parts_.scheduler, WorkLane{0, true}, inspect, Clock::now() + limits_.file_patience);
   } catch (const WorkTimedOut&) {
-    throw_file_timeout("file");
+    throw file_timeout("file");
   }
   co_return backed_by(identity);
 }
@@ -255,7 +259,7 @@ Task<std::vector<std::string>> Operations::find_by_path(Caller caller, std::stri
     identity = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, inspect,
                                   Clock::now() + limits_.file_patience);
   } catch (const WorkTimedOut&) {
-    throw_file_timeout("path");
+    throw file_timeout("path");
   }
   co_return backed_by(identity);
 }
@@ -292,7 +296,7 @@ Task<loop::DeviceSizes> Operations::resize(Caller caller, unsigned number, uint6
     sizes = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, work,
                                Clock::now() + limits_.file_patience);
   } catch (const WorkTimedOut&) {
-    throw_file_timeout("loop" + std::to_string(number));
+    throw file_timeout("loop" + std::to_string(number));
   }
   co_await parts_.follower.look(number);
   co_return sizes;
@@ -327,7 +331,7 @@ Task<void> Operations::remove_now(unsigned number, uint64_t disk_sequence, Remov
     std::exception_ptr failure;
     try {
       for (;;) {
-        state = co_await on_worker(scheduler, kernel_lane, attempt);
+        state = co_await on_worker(scheduler, kernel_lane, attempt, Clock::now() + limits_.file_patience);
         // udev looks at every device that somebody has closed; a mount or swap
         // does not pass by itself.
         if (state != loop::Removal::State::busy || removal->exclusively_held()) break;
@@ -335,17 +339,20 @@ Task<void> Operations::remove_now(unsigned number, uint64_t disk_sequence, Remov
         if (!woken) break;
       }
       if (state == loop::Removal::State::busy) {
-        state = co_await on_worker(scheduler, kernel_lane, give_way);
+        state = co_await on_worker(scheduler, kernel_lane, give_way, Clock::now() + limits_.file_patience);
       }
       if (state == loop::Removal::State::detached) {
         co_await on_worker(scheduler, kernel_lane, finish);
-        parts_.registry.withdraw(number);
+        parts_.registry.withdraw(number, disk_sequence);
       }
+    } catch (const WorkTimedOut&) {
+      // Whatever it arms when it comes back, it takes back: it is abandoned.
+      failure = std::make_exception_ptr(file_timeout("loop" + std::to_string(number)));
     } catch (...) {
       failure = std::current_exception();
     }
-    if (state == loop::Removal::State::deferred) {
-      co_await defer_removal(number, disk_sequence, options.removal.keep_node);
+    if (state == loop::Removal::State::deferred && !options.removal.keep_node) {
+      remember_node_deletion(number, disk_sequence);
     }
     claim.release();
     parts_.follower.settle(number);
@@ -353,6 +360,7 @@ Task<void> Operations::remove_now(unsigned number, uint64_t disk_sequence, Remov
       co_await parts_.follower.look(number);
       std::rethrow_exception(failure);
     }
+    if (state == loop::Removal::State::deferred) co_await parts_.follower.look(number);
     if (state != loop::Removal::State::busy) co_return;
 
     // Nothing is armed, open or locked while a caller's timeout is waited for.
@@ -365,10 +373,10 @@ Task<void> Operations::remove_now(unsigned number, uint64_t disk_sequence, Remov
   co_await on_worker(scheduler, kernel_lane, refuse);
 }
 
-// The device goes with its last close; remember what is to be done then.
-Task<void> Operations::defer_removal(unsigned number, uint64_t disk_sequence, bool keep_node) {
+// The device goes with its last close; its node is to go then, too.
+void Operations::remember_node_deletion(unsigned number, uint64_t disk_sequence) {
   const Device* known = parts_.registry.find(number);
-  if (known == nullptr || keep_node) co_return;
+  if (known == nullptr || known->snapshot.disk_sequence != disk_sequence) return;
   Device device = *known;
   device.delete_node = true;
   loop::AttachmentRecord record;

@@ -78,7 +78,7 @@ class Operations {
   Task<void> authorize_on_device(Caller caller, std::string member, unsigned number, uint64_t disk_sequence);
   Task<std::string> attach_file(Caller caller, loop::UniqueFd file, loop::AttachRequest request);
   Task<void> remove_now(unsigned number, uint64_t disk_sequence, RemoveOptions options);
-  Task<void> defer_removal(unsigned number, uint64_t disk_sequence, bool keep_node);
+  void remember_node_deletion(unsigned number, uint64_t disk_sequence);
   std::vector<std::string> backed_by(const Identity& identity) const;
   const Device& require_device(unsigned number, uint64_t disk_sequence) const;
 

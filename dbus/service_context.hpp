@@ -21,6 +21,8 @@ struct ServiceContext {
   // Who sent the message that is being dispatched on this connection. The
   // message is looked at before the first wait, the bus asked afterwards.
   std::function<Task<Caller>()> caller;
+  // Tells one message that is being dispatched from the next; 0: none is.
+  std::function<uint64_t()> message_id;
 };
 
 namespace detail {

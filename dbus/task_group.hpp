@@ -28,6 +28,9 @@ class TaskGroup {
   // Runs the task until it first waits.
   void start(Task<void> task);
 
+  // Destroys the tasks that still wait, and what they hold.
+  void clear() { roots_.clear(); }
+
   bool empty() const { return roots_.empty(); }
   size_t size() const { return roots_.size(); }
 

@@ -32,8 +32,9 @@ Connects to the system bus, or where $DBUS_SYSTEM_BUS_ADDRESS says.
 enum LongOption : int { version_option = 256, log_level_option, max_devices_option, state_directory_option };
 
 std::string default_state_directory() {
-  const char* directory = std::getenv("RUNTIME_DIRECTORY");
-  return directory && *directory ? directory : "/run/loopd";
+  const char* directories = std::getenv("RUNTIME_DIRECTORY");  // systemd separates several by colons
+  const std::string first = directories ? std::string(directories, std::strcspn(directories, ":")) : "";
+  return first.empty() ? "/run/loopd" : first;
 }
 
 }  // namespace

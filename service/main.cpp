@@ -57,6 +57,13 @@ class Service {
         operations_({events_, loops_, paths_, registry_, follower_}, limits_of(line)),
         monitor_(loop::udev_is_running() ? loop::UdevMonitor::Source::udev : loop::UdevMonitor::Source::kernel) {}
 
+  // Calls that still wait refer to the parts below them, and their replies to the
+  // bus: they go first.
+  ~Service() {
+    calls_.clear();
+    looks_.clear();
+  }
+
   int run() {
     for (const int signal : {SIGTERM, SIGINT}) {
       events_.on_signal(signal, [this, signal] { stop(signal); });

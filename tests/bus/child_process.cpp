@@ -23,11 +23,11 @@ namespace {
   if (::getppid() != parent) ::_exit(125);  // it died before the line above
   const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   ::dup2(setup.input >= 0 ? setup.input : null, STDIN_FILENO);
-  int output = setup.output;
-  if (!setup.log.empty()) output = ::open(setup.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (output >= 0) {
-    ::dup2(output, STDOUT_FILENO);
-    ::dup2(output, STDERR_FILENO);
+  int log = setup.output;
+  if (!setup.log.empty()) log = ::open(setup.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (log >= 0) {
+    ::dup2(setup.output >= 0 ? setup.output : log, STDOUT_FILENO);
+    ::dup2(log, STDERR_FILENO);
   }
   sigset_t none;
   ::sigemptyset(&none);

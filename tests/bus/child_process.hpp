@@ -30,7 +30,7 @@ class ChildProcess {
     std::function<int()> body;                       // run in the fork instead of a program
     std::string log;                                 // file for its output; empty: ours
     int input = -1;                                  // descriptor for its standard input
-    int output = -1;                                 // for its standard output and error
+    int output = -1;                                 // for its standard output; and error, if there is no log
     int death_signal = SIGKILL;                      // what it gets when we die
   };
 

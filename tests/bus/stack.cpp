@@ -248,6 +248,7 @@ void Stack::start_bus() {
   bus_ = std::make_unique<ChildProcess>(
       ChildProcess::Setup{.arguments = {"dbus-daemon", "--nofork", "--nopidfile", "--nosyslog", "--print-address=1",
                                         "--config-file=" + directory_ + "/bus.conf"},
+                          .log = directory_ + "/bus.log",
                           .output = writing.get()});
   writing.reset();
   std::array<char, 512> printed{};
@@ -255,7 +256,7 @@ void Stack::start_bus() {
   const int ready = ::poll(&waited, 1, static_cast<int>(long_enough.count()));
   const ssize_t got = ready > 0 ? ::read(reading.get(), printed.data(), printed.size() - 1) : -1;
   if (got <= 0 || !std::string(printed.data()).starts_with("unix:")) {
-    throw std::runtime_error(std::string("dbus-daemon does not start: ") + printed.data());
+    throw std::runtime_error("dbus-daemon does not start: " + read_file(directory_ + "/bus.log"));
   }
 }
 
@@ -339,6 +340,7 @@ void Bus::SetUp() {
 void Bus::TearDown() {
   if (!stack_) return;
   const bool alive = stack_->loopd().running();
+  if (alive && root_) remove_attached();
   EXPECT_TRUE(alive) << "loopd died";
   const auto left = sweep_scratch();
   for (const std::string& device : left) EXPECT_TRUE(HasFailure()) << device << " was left attached";
@@ -361,7 +363,25 @@ unsigned Bus::own_number() {
 std::string Bus::attach(int file, const Options& wishes) {
   const Reply reply = root().attach(file, wishes);
   EXPECT_TRUE(succeeds(reply));
-  return reply.ok() ? reply.values.at(0).text : std::string();
+  if (!reply.ok()) return {};
+  remove_at_end(reply.values.at(0).text);
+  return reply.values.at(0).text;
+}
+
+void Bus::remove_at_end(const std::string& object) {
+  const auto sequence = sysfs(number_of(object), "diskseq");
+  attached_.emplace_back(object, sequence ? std::stoull(*sequence) : 0);
+}
+
+void Bus::remove_attached() {
+  // The newest first: one may lie on another.
+  for (auto device = attached_.rbegin(); device != attached_.rend(); ++device) {
+    const auto& [object, sequence] = *device;
+    if (sysfs(number_of(object), "diskseq") != std::to_string(sequence)) continue;  // gone
+    const Reply reply = root().remove(object, {{"disk-sequence", u64(sequence)}});
+    EXPECT_TRUE(reply.ok() || reply.error == unknown_object || reply.error == not_attached || reply.error == stale)
+        << "removing " << object << ": " << reply;
+  }
 }
 
 void Bus::let_events_arrive() {

@@ -84,18 +84,25 @@ class Bus : public testing::Test {
   static unsigned own_number();
 
   // Attaches as root; fails the test and gives an empty string if it does not work.
+  // What is still attached at the end of the test is removed then, by the service.
   std::string attach(int file, const Options& wishes = {});
   std::string attach(const ScratchFile& file, const Options& wishes = {}) { return attach(file.fd(), wishes); }
 
   // Every event of devices that has happened so far has become signals.
   void let_events_arrive();
 
+  // Has the device removed at the end of the test, if it is still there.
+  void remove_at_end(const std::string& object);
+
   // Properties of an object, as dictionary.
   Value properties_of(const std::string& object, const std::string& interface = device_interface);
 
  private:
+  void remove_attached();
+
   static std::unique_ptr<Stack> stack_;
   std::unique_ptr<BusClient> root_;
+  std::vector<std::pair<std::string, uint64_t>> attached_;  // object and disk sequence
 };
 
 // Is an error of this name whose message has the culprit.

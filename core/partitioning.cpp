@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "core/partitioning.hpp"
+
+#include <linux/loop.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+
+#include "core/error.hpp"
+#include "core/loop_kernel.hpp"
+#include "core/open_attachment.hpp"
+#include "core/partition_table.hpp"
+
+namespace loop {
+
+void delete_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number) {
+  for (const PartitionExtent& partition : kernel.partitions(number)) {
+    node.delete_partition(partition.number);
+  }
+}
+
+std::vector<TableEntry> add_partitions(LoopNode& node, unsigned number, const std::vector<TableEntry>& entries) {
+  std::vector<TableEntry> added;
+  for (const TableEntry& entry : entries) {
+    const int r = node.add_partition(entry.extent);
+    // EINVAL: unaligned, or a number that the kernel has no place for. EBUSY:
+    // overlaps another entry. The rest of the disk is good all the same.
+    if (r == -EINVAL || r == -EBUSY || r == -ERANGE) continue;
+    if (r < 0) {
+      throw Error(Errc::failed, -r,
+                  "adding partition " + std::to_string(entry.extent.number) + " of loop" + std::to_string(number));
+    }
+    added.push_back(entry);
+  }
+  return added;
+}
+
+void sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence) {
+  loop_info64 info{};
+  const auto node = open_attachment(kernel, number, disk_sequence, NodeAccess::read_only, info);
+  uint64_t size = 0;
+  unsigned block_size = 0;
+  if (node->size(size) < 0 || node->block_size(block_size) < 0) return;
+  std::vector<TableEntry> entries = usable_entries(read_partition_table(node->fd(), block_size), size);
+  for (const PartitionExtent& known : kernel.partitions(number)) {
+    const auto same = std::find_if(entries.begin(), entries.end(),
+                                   [&](const TableEntry& entry) { return entry.extent == known; });
+    if (same != entries.end()) {
+      entries.erase(same);
+    } else {
+      node->delete_partition(known.number);
+    }
+  }
+  add_partitions(*node, number, entries);
+}
+
+}  // namespace loop

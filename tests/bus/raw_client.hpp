@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "core/unique_fd.hpp"
+#include "tests/bus/bus_client.hpp"
+
+namespace bus_test {
+
+// A client without a library, which sends what no library would: messages whose
+// handles name descriptors that are not there.
+class RawClient {
+ public:
+  explicit RawClient(const std::string& address);
+
+  // Calls METHOD(h, a{sv}) or METHOD(h) with that handle; file -1: with none.
+  Reply call_with_handle(const std::string& member, const std::string& signature, uint32_t handle, int file = -1);
+
+ private:
+  void send(const std::string& bytes, int file = -1);
+  void expect_line(const std::string& start);
+  std::string receive(size_t length);
+  Reply call(const std::string& destination, const std::string& object, const std::string& interface,
+             const std::string& member, const std::string& signature, const std::string& body, int file);
+
+  loop::UniqueFd socket_;
+  uint32_t serial_ = 0;
+};
+
+}  // namespace bus_test
