@@ -27,7 +27,14 @@ std::string resolve(const std::string& path) {
 
 }  // namespace
 
-unsigned loop_number_of(const std::string& dev_path, const std::string& sys) {
+namespace {
+
+struct NamedDevice {
+  unsigned number = 0;
+  bool partition = false;
+};
+
+NamedDevice find(const std::string& dev_path, const std::string& sys) {
   // Only below /dev, before and after links: this must not become a way to ask
   // whether some file exists.
   constexpr std::string_view dev = "/dev/";
@@ -47,7 +54,17 @@ unsigned loop_number_of(const std::string& dev_path, const std::string& sys) {
   char* end = nullptr;
   const unsigned long number = std::strtoul(digits, &end, 10);
   if (end == digits || (*end != '\0' && *end != '/') || number > max_loop_number) refuse(dev_path);
-  return static_cast<unsigned>(number);
+  return {static_cast<unsigned>(number), *end == '/'};
+}
+
+}  // namespace
+
+unsigned loop_number_of(const std::string& dev_path, const std::string& sys) { return find(dev_path, sys).number; }
+
+unsigned loop_number_of_disk(const std::string& dev_path, const std::string& sys) {
+  const NamedDevice device = find(dev_path, sys);
+  if (device.partition) refuse(dev_path);
+  return device.number;
 }
 
 }  // namespace loop

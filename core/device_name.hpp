@@ -11,4 +11,7 @@ namespace loop {
 // path below /dev, absent, another kind of device.
 unsigned loop_number_of(const std::string& dev_path, const std::string& sys = "/sys");
 
+// The same for the whole disk alone: a partition is no loop device.
+unsigned loop_number_of_disk(const std::string& dev_path, const std::string& sys = "/sys");
+
 }  // namespace loop
