@@ -20,9 +20,7 @@ namespace {
 
 constexpr unsigned sector = 512;
 
-[[noreturn]] void invalid(const std::string& message) {
-  throw Error(Errc::invalid_argument, message);
-}
+[[noreturn]] void invalid(const std::string& message) { throw Error(Errc::invalid_argument, message); }
 
 int status_flags(int fd) {
   const int flags = ::fcntl(fd, F_GETFL);
@@ -157,8 +155,7 @@ void validate_reference(const std::string& reference) {
 
 BackingFile validate(const AttachRequest& request) {
   if (request.number && *request.number > max_loop_number) {
-    invalid("number: " + std::to_string(*request.number) + " is above " +
-            std::to_string(max_loop_number));
+    invalid("number: " + std::to_string(*request.number) + " is above " + std::to_string(max_loop_number));
   }
   check_block_size(request.block_size);
   validate_reference(request.reference);

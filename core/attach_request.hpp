@@ -20,17 +20,17 @@ enum class PartitionScan {
 
 // What to attach, and how. Sizes are in bytes.
 struct AttachRequest {
-  UniqueFd file;                    // regular file or block device, open
-  uint64_t offset = 0;              // first byte mapped; inside the file
-  uint64_t size_limit = 0;          // 0: to the end of the file
-  unsigned block_size = 0;          // power of two, 512…page size; 0: the kernel's choice
+  UniqueFd file;            // regular file or block device, open
+  uint64_t offset = 0;      // first byte mapped; inside the file
+  uint64_t size_limit = 0;  // 0: to the end of the file
+  unsigned block_size = 0;  // power of two, 512…page size; 0: the kernel's choice
   bool read_only = false;
-  bool autoclear = false;           // the kernel's flag, set at once
-  bool direct_io = false;           // a wish: the kernel may refuse it
+  bool autoclear = false;  // the kernel's flag, set at once
+  bool direct_io = false;  // a wish: the kernel may refuse it
   PartitionScan partition_scan = PartitionScan::none;
-  std::string reference;            // lo_file_name: at most 62 bytes
-  std::optional<unsigned> number;   // this loopN and no other
-  uid_t owner = 0;                  // whom the attachment belongs to, for the records
+  std::string reference;           // lo_file_name: at most 62 bytes
+  std::optional<unsigned> number;  // this loopN and no other
+  uid_t owner = 0;                 // whom the attachment belongs to, for the records
 };
 
 inline constexpr unsigned max_loop_number = 1048575;  // larger ones wrap in the kernel
@@ -39,10 +39,10 @@ inline constexpr size_t max_reference_length = 62;    // lo_file_name less zero,
 // Identity and extent of a backing file.
 struct BackingFile {
   bool block_device = false;
-  dev_t dev = 0;        // of the file system; of the node for a block device
+  dev_t dev = 0;  // of the file system; of the node for a block device
   ino_t inode = 0;
-  dev_t rdev = 0;       // for a block device
-  uint64_t size = 0;    // bytes
+  dev_t rdev = 0;     // for a block device
+  uint64_t size = 0;  // bytes
 };
 
 // Checks everything that can be checked without touching a loop device.

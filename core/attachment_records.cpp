@@ -80,7 +80,8 @@ void AttachmentRecords::write_file(const std::string& name, const AttachmentReco
   // Written beside and renamed: a reader (udev, too) sees all of it or nothing.
   const std::string scratch = "." + name;
   const std::string text = format(record);
-  UniqueFd fd(::openat(directory_.get(), scratch.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
+  UniqueFd fd(::openat(directory_.get(), scratch.c_str(),
+                       O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
   if (!fd) throw Error(Errc::failed, errno, "cannot write the attachment's record");
   const ssize_t written = ::write(fd.get(), text.data(), text.size());
   if (written != static_cast<ssize_t>(text.size()) ||

@@ -23,9 +23,9 @@ namespace loop {
 
 struct AttachmentRecord {
   unsigned number = 0;
-  uint64_t disk_sequence = 0;   // of the attachment; in an intent, of the number before
+  uint64_t disk_sequence = 0;  // of the attachment; in an intent, of the number before
   uid_t owner = 0;
-  uint64_t backing_dev = 0;     // as in DeviceSnapshot
+  uint64_t backing_dev = 0;  // as in DeviceSnapshot
   uint64_t backing_inode = 0;
   bool keeps_partitions = false;  // the service added them, and deletes them
   bool delete_node = false;       // lazily removed: the node goes after the last close

@@ -59,7 +59,9 @@ NamedDevice find(const std::string& dev_path, const std::string& sys) {
 
 }  // namespace
 
-unsigned loop_number_of(const std::string& dev_path, const std::string& sys) { return find(dev_path, sys).number; }
+unsigned loop_number_of(const std::string& dev_path, const std::string& sys) {
+  return find(dev_path, sys).number;
+}
 
 unsigned loop_number_of_disk(const std::string& dev_path, const std::string& sys) {
   const NamedDevice device = find(dev_path, sys);

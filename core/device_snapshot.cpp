@@ -74,15 +74,16 @@ std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned n
 
 bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
   const unsigned number = snapshot.number;
-  if (snapshot.disk_sequence != 0 && to_number(kernel.attribute(number, "diskseq")) != snapshot.disk_sequence) {
+  if (snapshot.disk_sequence != 0 &&
+      to_number(kernel.attribute(number, "diskseq")) != snapshot.disk_sequence) {
     return false;
   }
   const auto path = kernel.attribute(number, "loop/backing_file");
   if (!path && !kernel.has_attribute(number, "loop")) return false;
   // A file whose name itself ends in " (deleted)" was told apart by apply_status();
   // don't forget that as long as the kernel reports the same path.
-  const bool known = path && snapshot.identified && !snapshot.backing_file_deleted &&
-                     *path == snapshot.backing_file;
+  const bool known =
+      path && snapshot.identified && !snapshot.backing_file_deleted && *path == snapshot.backing_file;
   if (!known) set_backing_file(path, snapshot);
   snapshot.autoclear = to_flag(kernel.attribute(number, "loop/autoclear"));
   snapshot.direct_io = to_flag(kernel.attribute(number, "loop/dio"));

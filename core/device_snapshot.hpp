@@ -18,14 +18,14 @@ class LoopKernel;
 struct DeviceSnapshot {
   unsigned number = 0;
   dev_t dev = 0;
-  uint64_t disk_sequence = 0;       // 0: kernel before 5.15
-  std::string backing_file;         // the path's bytes, without " (deleted)"; empty where
-                                    // the kernel cannot tell it (longer than a page)
+  uint64_t disk_sequence = 0;  // 0: kernel before 5.15
+  std::string backing_file;    // the path's bytes, without " (deleted)"; empty where
+                               // the kernel cannot tell it (longer than a page)
   bool backing_file_deleted = false;
-  bool identified = false;          // the four below were read (GET_STATUS64)
-  uint64_t backing_dev = 0;         // st_dev of the file; st_rdev where it is a block device
-  uint64_t backing_inode = 0;       // 0 where it is a block device
-  std::string reference;            // lo_file_name, empty where it holds a path
+  bool identified = false;     // the four below were read (GET_STATUS64)
+  uint64_t backing_dev = 0;    // st_dev of the file; st_rdev where it is a block device
+  uint64_t backing_inode = 0;  // 0 where it is a block device
+  std::string reference;       // lo_file_name, empty where it holds a path
   bool backing_block_device = false;
   uint64_t size = 0;
   uint64_t offset = 0;

@@ -11,8 +11,6 @@ Error::Error(Errc code, std::string message) : code_(code), message_(std::move(m
 Error::Error(Errc code, int error_number, const std::string& context)
     : code_(code), error_number_(error_number), message_(context + ": " + errno_text(error_number)) {}
 
-std::string errno_text(int error_number) {
-  return std::generic_category().message(error_number);
-}
+std::string errno_text(int error_number) { return std::generic_category().message(error_number); }
 
 }  // namespace loop

@@ -9,19 +9,19 @@ namespace loop {
 // What went wrong, in terms a caller can act on. There is no "ok": a call that
 // succeeds returns, a call that fails throws.
 enum class Errc {
-  invalid_argument,   // a value, path or descriptor that can never work
-  not_supported,      // the kernel lacks what is needed
-  not_writable,       // a writable device was asked for, the file does not allow it
-  device_busy,        // somebody else uses the device or holds the number
+  invalid_argument,  // a value, path or descriptor that can never work
+  not_supported,     // the kernel lacks what is needed
+  not_writable,      // a writable device was asked for, the file does not allow it
+  device_busy,       // somebody else uses the device or holds the number
   not_a_loop_device,
-  not_attached,       // a loop device without a backing file
-  overlap,            // the range is mapped already
-  stale,              // the number names another attachment by now
-  would_truncate,     // shrinking would cut a partition or file system
+  not_attached,    // a loop device without a backing file
+  overlap,         // the range is mapped already
+  stale,           // the number names another attachment by now
+  would_truncate,  // shrinking would cut a partition or file system
   no_free_device,
   file_not_found,
   timeout,
-  failed,             // any other failure of the kernel
+  failed,  // any other failure of the kernel
 };
 
 // The one exception of this library. `code` is for programs, `what()` for

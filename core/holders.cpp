@@ -137,7 +137,8 @@ std::vector<std::string> find_holders(const LoopKernel& kernel, unsigned number)
 std::string describe_holders(const LoopKernel& kernel, unsigned number) {
   const std::vector<std::string> holders = find_holders(kernel, number);
   if (holders.empty()) {
-    return "by somebody who cannot be seen from here (a mount in another namespace, or a process that has let "
+    return "by somebody who cannot be seen from here (a mount in another namespace, or a process that has "
+           "let "
            "go by now)";
   }
   std::string text;

@@ -39,8 +39,7 @@ int result_of(int returned) { return returned < 0 ? -errno : returned; }
 
 class LinuxLoopNode final : public LoopNode {
  public:
-  LinuxLoopNode(UniqueFd fd, dev_t device_number)
-      : fd_(std::move(fd)), device_number_(device_number) {}
+  LinuxLoopNode(UniqueFd fd, dev_t device_number) : fd_(std::move(fd)), device_number_(device_number) {}
 
   int fd() const override { return fd_.get(); }
   dev_t device_number() const override { return device_number_; }
@@ -59,9 +58,7 @@ class LinuxLoopNode final : public LoopNode {
   int set_direct_io(bool enable) override {
     return result_of(::ioctl(fd_.get(), LOOP_SET_DIRECT_IO, enable ? 1UL : 0UL));
   }
-  int size(uint64_t& bytes) const override {
-    return result_of(::ioctl(fd_.get(), BLKGETSIZE64, &bytes));
-  }
+  int size(uint64_t& bytes) const override { return result_of(::ioctl(fd_.get(), BLKGETSIZE64, &bytes)); }
   int block_size(unsigned& bytes) const override {
     int value = 0;
     const int r = result_of(::ioctl(fd_.get(), BLKSSZGET, &value));
@@ -106,9 +103,7 @@ class LinuxLoopControl final : public LoopControl {
   void unlock() override { ::flock(fd_.get(), LOCK_UN); }
   int get_free() override { return result_of(::ioctl(fd_.get(), LOOP_CTL_GET_FREE)); }
   int add(int number) override { return result_of(::ioctl(fd_.get(), LOOP_CTL_ADD, number)); }
-  int remove(unsigned number) override {
-    return result_of(::ioctl(fd_.get(), LOOP_CTL_REMOVE, number));
-  }
+  int remove(unsigned number) override { return result_of(::ioctl(fd_.get(), LOOP_CTL_REMOVE, number)); }
 
  private:
   UniqueFd fd_;
@@ -268,8 +263,7 @@ class LinuxLoopKernel final : public LoopKernel {
                        std::strtoull(start->c_str(), nullptr, 10) * sysfs_sector,
                        std::strtoull(size->c_str(), nullptr, 10) * sysfs_sector});
     });
-    std::sort(found.begin(), found.end(),
-              [](const auto& a, const auto& b) { return a.number < b.number; });
+    std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.number < b.number; });
     return found;
   }
 
@@ -289,9 +283,7 @@ class LinuxLoopKernel final : public LoopKernel {
 
  private:
   std::string node_path(unsigned number) const { return dev_ + "/loop" + std::to_string(number); }
-  std::string directory(unsigned number) const {
-    return sys_ + "/block/loop" + std::to_string(number);
-  }
+  std::string directory(unsigned number) const { return sys_ + "/block/loop" + std::to_string(number); }
 
   std::string dev_;
   std::string sys_;

@@ -24,7 +24,7 @@ struct loop_info64;
 namespace loop {
 
 enum class NodeAccess {
-  read_write,      // only for the descriptor that configures: closing it makes udev look again
+  read_write,  // only for the descriptor that configures: closing it makes udev look again
   read_only,
   read_exclusive,  // O_RDONLY|O_EXCL: refused with EBUSY under a mount or swap
 };
@@ -109,7 +109,6 @@ class LoopKernel {
 
 // The kernel that runs this process. `dev` and `sys` are where devtmpfs and
 // sysfs are mounted.
-std::unique_ptr<LoopKernel> make_linux_loop_kernel(std::string dev = "/dev",
-                                                   std::string sys = "/sys");
+std::unique_ptr<LoopKernel> make_linux_loop_kernel(std::string dev = "/dev", std::string sys = "/sys");
 
 }  // namespace loop

@@ -43,8 +43,8 @@ std::string version_text(const LoopKernel& kernel) {
                                         unsigned number) {
   // Before 5.8 the ioctl is unknown: EINVAL or ENOTTY, by version.
   if ((error == EINVAL || error == ENOTTY) && older_than(kernel, 5, 8)) {
-    throw Error(Errc::not_supported, "attaching needs Linux 5.8 or later (LOOP_CONFIGURE), this is " +
-                                         version_text(kernel));
+    throw Error(Errc::not_supported,
+                "attaching needs Linux 5.8 or later (LOOP_CONFIGURE), this is " + version_text(kernel));
   }
   if (error == EBADF) {
     throw Error(Errc::invalid_argument,
@@ -164,8 +164,9 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
       attachment.made_node_ = fresh || static_cast<unsigned>(number) >= kernel_.static_devices();
     }
     snapshot.number = static_cast<unsigned>(number);
-    const int r = kernel_.open_node(
-        snapshot.number, request.read_only ? NodeAccess::read_only : NodeAccess::read_write, attachment.node_);
+    const int r =
+        kernel_.open_node(snapshot.number, request.read_only ? NodeAccess::read_only : NodeAccess::read_write,
+                          attachment.node_);
     const int lock = r < 0 ? 0 : attachment.node_->try_lock();
     if (locked) control->unlock();
     if (r < 0 && !may_be_transient(r)) {

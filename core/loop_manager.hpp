@@ -45,9 +45,9 @@ class Attachment {
   friend class LoopManager;
   explicit Attachment(LoopManager& manager) : manager_(&manager) {}
 
-  LoopManager* manager_;             // null once committed or moved from
+  LoopManager* manager_;  // null once committed or moved from
   NumberClaims::Claim claim_;
-  std::unique_ptr<LoopNode> node_;   // open and locked while attach() works
+  std::unique_ptr<LoopNode> node_;  // open and locked while attach() works
   std::unique_ptr<LoopNode> holder_;
   bool made_node_ = false;
   bool bound_ = false;

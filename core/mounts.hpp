@@ -10,9 +10,9 @@
 namespace loop {
 
 struct Mount {
-  dev_t dev = 0;           // of the file system; anonymous for btrfs
+  dev_t dev = 0;  // of the file system; anonymous for btrfs
   std::string mount_point;
-  std::string source;      // as given to mount(2): often a device path
+  std::string source;  // as given to mount(2): often a device path
 };
 
 // The mounts of this process's mount namespace.

@@ -15,8 +15,8 @@
 namespace loop {
 
 bool wait_for_use_change(UseWatch& watch, Deadline deadline) {
-  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-      deadline - std::chrono::steady_clock::now());
+  const auto left =
+      std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
   if (left.count() <= 0) return false;
   pollfd poll_fd{watch.fd(), POLLIN, 0};
   const int ready = ::poll(&poll_fd, 1, static_cast<int>(std::min<int64_t>(left.count() + 1, 60'000)));
@@ -44,8 +44,9 @@ void delete_node(LoopKernel& kernel, unsigned number, Deadline deadline) {
     }
     if (!wait_for_use_change(*watch, deadline)) break;
   }
-  throw Error(Errc::device_busy, "loop" + std::to_string(number) +
-                                     ": the file is detached, but the node is held open and cannot be deleted");
+  throw Error(Errc::device_busy,
+              "loop" + std::to_string(number) +
+                  ": the file is detached, but the node is held open and cannot be deleted");
 }
 
 }  // namespace loop

@@ -73,9 +73,8 @@ PartitionTable read_partition_table(int fd, unsigned sector_size) {
   for (int i = 0; i < count; ++i) {
     table.entries.push_back(entry_of(blkid_partlist_get_partition(list, i)));
   }
-  std::sort(table.entries.begin(), table.entries.end(), [](const auto& a, const auto& b) {
-    return a.extent.number < b.extent.number;
-  });
+  std::sort(table.entries.begin(), table.entries.end(),
+            [](const auto& a, const auto& b) { return a.extent.number < b.extent.number; });
   return table;
 }
 
@@ -85,8 +84,7 @@ std::vector<TableEntry> usable_entries(const PartitionTable& table, uint64_t dis
     if (entry.extended) {
       entry.extent.size = std::min(entry.extent.size, 2 * table_unit);
     }
-    const bool inside = entry.extent.number > 0 && entry.extent.size > 0 &&
-                        entry.extent.offset < disk_size &&
+    const bool inside = entry.extent.number > 0 && entry.extent.size > 0 && entry.extent.offset < disk_size &&
                         entry.extent.size <= disk_size - entry.extent.offset;
     if (inside) usable.push_back(std::move(entry));
   }

@@ -20,7 +20,8 @@ void delete_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number
   }
 }
 
-std::vector<TableEntry> add_partitions(LoopNode& node, unsigned number, const std::vector<TableEntry>& entries) {
+std::vector<TableEntry> add_partitions(LoopNode& node, unsigned number,
+                                       const std::vector<TableEntry>& entries) {
   std::vector<TableEntry> added;
   for (const TableEntry& entry : entries) {
     const int r = node.add_partition(entry.extent);
@@ -28,8 +29,9 @@ std::vector<TableEntry> add_partitions(LoopNode& node, unsigned number, const st
     // overlaps another entry. The rest of the disk is good all the same.
     if (r == -EINVAL || r == -EBUSY || r == -ERANGE) continue;
     if (r < 0) {
-      throw Error(Errc::failed, -r,
-                  "adding partition " + std::to_string(entry.extent.number) + " of loop" + std::to_string(number));
+      throw Error(
+          Errc::failed, -r,
+          "adding partition " + std::to_string(entry.extent.number) + " of loop" + std::to_string(number));
     }
     added.push_back(entry);
   }

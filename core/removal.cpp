@@ -121,12 +121,14 @@ void Removal::finish(Deadline deadline) {
   if (manager_.records()) manager_.records()->erase(disk_sequence_);
   const auto still_attached = [&] {
     const auto sequence = kernel.attribute(number_, "diskseq");
-    return kernel.has_attribute(number_, "loop") && (!sequence || *sequence == std::to_string(disk_sequence_));
+    return kernel.has_attribute(number_, "loop") &&
+           (!sequence || *sequence == std::to_string(disk_sequence_));
   };
   // An opener in the very middle of its open keeps it until it closes.
   while (still_attached()) {
     if (!watch_ || !wait_for_use_change(*watch_, deadline)) {
-      throw Error(Errc::failed, name() + ": is detached, but a process opened it at that moment and holds it");
+      throw Error(Errc::failed,
+                  name() + ": is detached, but a process opened it at that moment and holds it");
     }
   }
   if (!options_.keep_node) delete_node(kernel, number_, deadline);

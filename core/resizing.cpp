@@ -38,7 +38,8 @@ DeviceSizes resize(LoopKernel& kernel, unsigned number, uint64_t disk_sequence) 
   loop_info64 info{};
   const auto node = open_attachment(kernel, number, disk_sequence, NodeAccess::read_only, info);
   DeviceSizes sizes;
-  if (const int r = node->size(sizes.before); r < 0) throw Error(Errc::failed, -r, "reading the size of " + name);
+  if (const int r = node->size(sizes.before); r < 0)
+    throw Error(Errc::failed, -r, "reading the size of " + name);
 
   const auto coming = coming_size(kernel, number, info);
   if (coming && *coming < sizes.before) {
@@ -54,7 +55,8 @@ DeviceSizes resize(LoopKernel& kernel, unsigned number, uint64_t disk_sequence) 
   if (const int r = node->set_capacity(); r < 0) {
     throw Error(Errc::failed, -r, "LOOP_SET_CAPACITY of " + name);
   }
-  if (const int r = node->size(sizes.after); r < 0) throw Error(Errc::failed, -r, "reading the size of " + name);
+  if (const int r = node->size(sizes.after); r < 0)
+    throw Error(Errc::failed, -r, "reading the size of " + name);
   return sizes;
 }
 

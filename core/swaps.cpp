@@ -27,8 +27,8 @@ bool is_active_swap(bool block_device, dev_t dev, ino_t inode, dev_t rdev) {
   for (const std::string& path : active_swaps()) {
     struct stat st {};
     if (::stat(path.c_str(), &st) < 0) continue;
-    const bool same = block_device ? S_ISBLK(st.st_mode) && st.st_rdev == rdev
-                                   : st.st_dev == dev && st.st_ino == inode;
+    const bool same =
+        block_device ? S_ISBLK(st.st_mode) && st.st_rdev == rdev : st.st_dev == dev && st.st_ino == inode;
     if (same) return true;
   }
   return false;

@@ -86,8 +86,9 @@ bool udev_is_running(const std::string& control_socket) {
   std::memcpy(address.sun_path, control_socket.c_str(), control_socket.size() + 1);
   // The file may have outlived its udevd: only a connection tells.
   const UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  return socket && (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
-                    errno == EAGAIN);
+  return socket &&
+         (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
+          errno == EAGAIN);
 }
 
 UdevMonitor::UdevMonitor(Source source) : handles_(std::make_unique<Handles>()), source_(source) {

@@ -15,9 +15,9 @@ struct DeviceEvent {
 
   Action action = Action::change;
   unsigned number = 0;
-  std::optional<unsigned> partition;   // nothing: the whole device
-  uint64_t disk_sequence = 0;          // 0: not told
-  std::vector<std::string> symlinks;   // udev's, of this node; none from the kernel
+  std::optional<unsigned> partition;  // nothing: the whole device
+  uint64_t disk_sequence = 0;         // 0: not told
+  std::vector<std::string> symlinks;  // udev's, of this node; none from the kernel
 };
 
 // Whether a systemd-udevd (or eudev) answers on its control socket.

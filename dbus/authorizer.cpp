@@ -88,11 +88,13 @@ Task<void> Authorizer::require(Caller caller, Action action, Details details) {
       });
   const Answer got = co_await answer;
   if (got.authorized) co_return;
-  if (got.failure) throw_denied("not authorized for " + name + ": polkit does not answer (" + *got.failure + ")");
+  if (got.failure)
+    throw_denied("not authorized for " + name + ": polkit does not answer (" + *got.failure + ")");
   if (got.dismissed) throw_denied("not authorized for " + name + ": the dialog was dismissed");
   if (got.challenge && !caller.interactive) {
-    throw sdbus::Error(sdbus::Error::Name(error_name::interactive_authorization_required),
-                       "authorization for " + name + " needs a password, and the call does not allow to ask for it");
+    throw sdbus::Error(
+        sdbus::Error::Name(error_name::interactive_authorization_required),
+        "authorization for " + name + " needs a password, and the call does not allow to ask for it");
   }
   throw_denied("not authorized for " + name);
 }

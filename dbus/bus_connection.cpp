@@ -24,7 +24,11 @@ BusConnection::BusConnection(sd_bus* bus, Operations& operations, TaskGroup& cal
       operations_(operations),
       clients_(*connection_),
       authorizer_(*connection_),
-      context_{operations, calls, scheduler, std::move(version), [this] { return current_caller(); },
+      context_{operations,
+               calls,
+               scheduler,
+               std::move(version),
+               [this] { return current_caller(); },
                [this] { return message_id(); }},
       manager_(*connection_, context_) {
   operations_.set_authorizer(&authorizer_);

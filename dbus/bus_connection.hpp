@@ -24,7 +24,8 @@ class BusConnection final : private RegistryListener {
  public:
   // Takes the bus, which is attached to the event loop by whoever made it.
   // Throws sdbus::Error.
-  BusConnection(sd_bus* bus, Operations& operations, TaskGroup& calls, Scheduler& scheduler, std::string version);
+  BusConnection(sd_bus* bus, Operations& operations, TaskGroup& calls, Scheduler& scheduler,
+                std::string version);
   ~BusConnection() override;
 
   // Asks for org.example.Loop1. Not before the tree is complete.

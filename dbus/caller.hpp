@@ -9,7 +9,7 @@ namespace loopd {
 
 // Who called a method.
 struct Caller {
-  std::string name;         // unique bus name; empty: a peer of the private socket, root alone
+  std::string name;  // unique bus name; empty: a peer of the private socket, root alone
   uid_t uid = 0;
   bool interactive = false;  // allows polkit to ask the user
 };

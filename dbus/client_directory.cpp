@@ -32,8 +32,8 @@ void ClientDirectory::follow_departures() {
     if (clients_.erase(name) == 0) return;
     if (leaver_) leaver_(name);
   };
-  departures_ = connection_.addMatchAsync(departure_rule, std::move(departed), [](sdbus::Message) {},
-                                          sdbus::return_slot);
+  departures_ = connection_.addMatchAsync(
+      departure_rule, std::move(departed), [](sdbus::Message) {}, sdbus::return_slot);
 }
 
 Task<uid_t> ClientDirectory::uid_of(std::string name) {

@@ -126,8 +126,8 @@ Task<void> DeviceFollower::sync_if_rewritten(unsigned number) {
 Task<bool> DeviceFollower::look_once(unsigned number) {
   loop::LoopKernel& kernel = loops_.kernel();
   co_await sync_if_rewritten(number);
-  std::optional<loop::Examination> found =
-      co_await on_worker(scheduler_, kernel_lane, [&kernel, number] { return loop::examine(kernel, number); });
+  std::optional<loop::Examination> found = co_await on_worker(
+      scheduler_, kernel_lane, [&kernel, number] { return loop::examine(kernel, number); });
   if (loops_.claims().claimed(number)) {
     meanwhile_[number];  // whoever holds the claim makes it be looked at again
     co_return true;

@@ -81,11 +81,11 @@ class DeviceFollower {
   NumberLocks looks_;  // two looks at one device must not publish in the wrong order
   Symlinks symlinks_of_;
   bool has_udev_ = false;
-  std::set<unsigned> asked_;             // looks that have not begun
-  std::set<unsigned> rewritten_;         // disks whose table may have been written
+  std::set<unsigned> asked_;      // looks that have not begun
+  std::set<unsigned> rewritten_;  // disks whose table may have been written
   std::map<unsigned, Meanwhile> meanwhile_;
   std::map<unsigned, Links> links_;
-  std::set<uint64_t> unresponsive_;      // attachments whose backing file's server does not answer
+  std::set<uint64_t> unresponsive_;  // attachments whose backing file's server does not answer
 };
 
 }  // namespace loopd

@@ -56,8 +56,9 @@ void DeviceObject::RemoveWithOptions(sdbus::Result<>&& result, Options options) 
 }
 
 void DeviceObject::remove(sdbus::Result<>&& result, Options options) {
-  answer_call(context_, std::move(result),
-              remove_device(context_.operations, context_.caller(), number_, disk_sequence_, std::move(options)));
+  answer_call(
+      context_, std::move(result),
+      remove_device(context_.operations, context_.caller(), number_, disk_sequence_, std::move(options)));
 }
 
 const Device& DeviceObject::device() const {
@@ -103,7 +104,8 @@ uint32_t DeviceObject::OwnerUID() { return device().owner; }
 std::string DeviceObject::Lease() { return device().lease; }
 std::vector<sdbus::ObjectPath> DeviceObject::Partitions() {
   std::vector<sdbus::ObjectPath> paths;
-  for (const auto& [number, partition] : device().partitions) paths.emplace_back(device().partition_path(number));
+  for (const auto& [number, partition] : device().partitions)
+    paths.emplace_back(device().partition_path(number));
   return paths;
 }
 std::vector<std::string> DeviceObject::Symlinks() { return device().symlinks; }

@@ -26,7 +26,8 @@ Task<std::string> attach(Operations& operations, Task<Caller> asked, loop::Uniqu
 
 Task<std::string> attach_path(Operations& operations, Task<Caller> asked, std::string path, Options options) {
   Caller caller = co_await asked;
-  std::string object = co_await operations.attach_path(std::move(caller), std::move(path), std::move(options));
+  std::string object =
+      co_await operations.attach_path(std::move(caller), std::move(path), std::move(options));
   co_return object;
 }
 
@@ -50,14 +51,16 @@ void ManagerObject::device_count_changed() {
 }
 
 void ManagerObject::Attach(sdbus::Result<Path>&& result, sdbus::UnixFd file, Options options) {
-  answer_call(context_, std::move(result),
-              attach(context_.operations, context_.caller(), loop::UniqueFd(file.release()), std::move(options)),
-              one_path);
+  answer_call(
+      context_, std::move(result),
+      attach(context_.operations, context_.caller(), loop::UniqueFd(file.release()), std::move(options)),
+      one_path);
 }
 
 void ManagerObject::AttachPath(sdbus::Result<Path>&& result, std::string path, Options options) {
   answer_call(context_, std::move(result),
-              attach_path(context_.operations, context_.caller(), std::move(path), std::move(options)), one_path);
+              attach_path(context_.operations, context_.caller(), std::move(path), std::move(options)),
+              one_path);
 }
 
 void ManagerObject::GetDevice(sdbus::Result<Path>&& result, std::string dev_path) {

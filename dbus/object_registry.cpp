@@ -56,7 +56,9 @@ bool same_partition(const Partition& a, const Partition& b) {
 
 }  // namespace
 
-std::string Device::path() const { return std::string(root_path) + "/loop" + std::to_string(snapshot.number); }
+std::string Device::path() const {
+  return std::string(root_path) + "/loop" + std::to_string(snapshot.number);
+}
 
 std::string Device::partition_path(unsigned partition) const {
   return path() + "/p" + std::to_string(partition);
@@ -159,8 +161,8 @@ std::optional<unsigned> ObjectRegistry::find_reference(const std::string& refere
 }
 
 size_t ObjectRegistry::count_owned_by(uid_t uid) const {
-  return static_cast<size_t>(
-      std::count_if(devices_.begin(), devices_.end(), [uid](const auto& d) { return d.second.owner == uid; }));
+  return static_cast<size_t>(std::count_if(devices_.begin(), devices_.end(),
+                                           [uid](const auto& d) { return d.second.owner == uid; }));
 }
 
 }  // namespace loopd

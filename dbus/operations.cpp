@@ -104,7 +104,8 @@ Task<void> Operations::authorize(Caller caller, Action action, Authorizer::Detai
 const Device& Operations::require_device(unsigned number, uint64_t disk_sequence) const {
   const Device* device = parts_.registry.find(number);
   if (device == nullptr) {
-    throw loop::Error(loop::Errc::not_attached, "loop" + std::to_string(number) + ": is not attached any more");
+    throw loop::Error(loop::Errc::not_attached,
+                      "loop" + std::to_string(number) + ": is not attached any more");
   }
   if (device->snapshot.disk_sequence != disk_sequence) {
     throw loop::Error(loop::Errc::stale, "loop" + std::to_string(number) + ": is another attachment by now");
@@ -143,7 +144,9 @@ Task<std::string> Operations::attach_path(Caller caller, std::string path, Optio
   Authorizer::Details details{{"operation", "AttachPath"}, {"backing-file", path}};
   co_await authorize(caller, find_method(manager_interface, "AttachPath")->action, std::move(details));
 
-  const auto open = [this, path, read_only = request.read_only] { return parts_.paths.open(path, read_only); };
+  const auto open = [this, path, read_only = request.read_only] {
+    return parts_.paths.open(path, read_only);
+  };
   loop::UniqueFd file;
   try {
     file = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, open,
@@ -242,7 +245,8 @@ Task<std::vector<std::string>> Operations::find_by_file(loop::UniqueFd file) {
   };
   Identity identity;
   try {
-    identity = co_await on_worker(parts_.scheduler, WorkLane{0, true}, inspect, Clock::now() + limits_.file_patience);
+    identity = co_await on_worker(parts_.scheduler, WorkLane{0, true}, inspect,
+                                  Clock::now() + limits_.file_patience);
   } catch (const WorkTimedOut&) {
     throw file_timeout("file");
   }
@@ -316,8 +320,7 @@ Task<void> Operations::remove(Caller caller, unsigned number, uint64_t disk_sequ
 
 Task<void> Operations::remove_now(unsigned number, uint64_t disk_sequence, RemoveOptions options) {
   Scheduler& scheduler = parts_.scheduler;
-  const auto removal =
-      std::make_shared<loop::Removal>(parts_.loops, number, disk_sequence, options.removal);
+  const auto removal = std::make_shared<loop::Removal>(parts_.loops, number, disk_sequence, options.removal);
   const auto attempt = [removal] { return removal->attempt(); };
   const auto give_way = [removal] { return removal->give_way(); };
   const auto finish = [removal] { removal->finish(loop::deadline_in(loop::finish_patience)); };

@@ -25,7 +25,7 @@
 namespace loopd {
 
 struct Limits {
-  unsigned devices_per_user = 64;  // uid 0 is not limited
+  unsigned devices_per_user = 64;                   // uid 0 is not limited
   std::chrono::milliseconds file_patience{15'000};  // for a backing file's server; clients wait 25 s
 };
 
@@ -86,7 +86,7 @@ class Operations {
   Limits limits_;
   Authorizer* authorizer_ = nullptr;
   NumberLocks numbers_;
-  std::map<uid_t, unsigned> attaching_;      // by user, counted into the limit
+  std::map<uid_t, unsigned> attaching_;       // by user, counted into the limit
   std::set<std::string> pending_references_;  // of attaches under way
 };
 

@@ -21,9 +21,8 @@ struct OptionRule {
 
 template <typename Value, typename Target, typename Member>
 OptionRule<Target> rule(const char* key, const char* type, Member Target::*member) {
-  return {key, type, [member](Target& target, const sdbus::Variant& value) {
-            target.*member = value.get<Value>();
-          }};
+  return {key, type,
+          [member](Target& target, const sdbus::Variant& value) { target.*member = value.get<Value>(); }};
 }
 
 const std::vector<OptionRule<loop::AttachRequest>>& attach_rules() {
@@ -35,7 +34,8 @@ const std::vector<OptionRule<loop::AttachRequest>>& attach_rules() {
       rule<bool>("read-only", "b", &AttachRequest::read_only),
       {"partition-scan", "b",
        [](AttachRequest& request, const sdbus::Variant& value) {
-         request.partition_scan = value.get<bool>() ? loop::PartitionScan::service : loop::PartitionScan::none;
+         request.partition_scan =
+             value.get<bool>() ? loop::PartitionScan::service : loop::PartitionScan::none;
        }},
       rule<bool>("direct-io", "b", &AttachRequest::direct_io),
       rule<std::string>("reference", "s", &AttachRequest::reference),
@@ -49,7 +49,9 @@ const std::vector<OptionRule<RemoveOptions>>& remove_rules() {
       {"lazy", "b",
        [](RemoveOptions& options, const sdbus::Variant& value) { options.removal.lazy = value.get<bool>(); }},
       {"keep-node", "b",
-       [](RemoveOptions& options, const sdbus::Variant& value) { options.removal.keep_node = value.get<bool>(); }},
+       [](RemoveOptions& options, const sdbus::Variant& value) {
+         options.removal.keep_node = value.get<bool>();
+       }},
       rule<uint64_t>("disk-sequence", "t", &RemoveOptions::disk_sequence),
       {"timeout", "t",
        [](RemoveOptions& options, const sdbus::Variant& value) {
@@ -73,7 +75,8 @@ Target decode(const Options& options, const std::vector<OptionRule<Target>>& rul
     }
     const char* type = value.peekValueType();
     if (type == nullptr || found->type != std::string(type)) {
-      throw_invalid(key + ": needs a value of D-Bus type '" + found->type + "', not '" + (type ? type : "") + "'");
+      throw_invalid(key + ": needs a value of D-Bus type '" + found->type + "', not '" + (type ? type : "") +
+                    "'");
     }
     found->store(target, value);
   }

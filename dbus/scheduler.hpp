@@ -71,7 +71,8 @@ struct Hand {
 struct Nothing {};
 
 template <typename F>
-using ResultOf = std::conditional_t<std::is_void_v<std::invoke_result_t<F&>>, Nothing, std::invoke_result_t<F&>>;
+using ResultOf =
+    std::conditional_t<std::is_void_v<std::invoke_result_t<F&>>, Nothing, std::invoke_result_t<F&>>;
 
 template <typename F>
 void carry_out(F& work, Outcome<ResultOf<F>>& outcome) {

@@ -60,7 +60,9 @@ struct Reply {
   void give(const Answer& answer) const {
     std::apply([this](const Results&... results) { result.returnResults(results...); }, convert(answer));
   }
-  void returnResults() const { std::apply([this](const Results&... r) { result.returnResults(r...); }, std::tuple<Results...>()); }
+  void returnResults() const {
+    std::apply([this](const Results&... r) { result.returnResults(r...); }, std::tuple<Results...>());
+  }
   void returnError(const sdbus::Error& error) const { result.returnError(error); }
 };
 
@@ -69,7 +71,8 @@ struct Reply {
 // Runs a call as a task of its own. `convert` makes a tuple of the method's
 // results from what the task returns.
 template <typename Answer, typename Convert, typename... Results>
-void answer_call(ServiceContext& context, sdbus::Result<Results...>&& result, Task<Answer> task, Convert convert) {
+void answer_call(ServiceContext& context, sdbus::Result<Results...>&& result, Task<Answer> task,
+                 Convert convert) {
   using Reply = detail::Reply<Convert, Results...>;
   context.calls.start(
       detail::answer_with<Answer, Reply>(std::move(task), Reply{std::move(result), std::move(convert)}));

@@ -108,8 +108,8 @@ std::unique_ptr<Scheduler::Registration> EventLoop::at(Clock::time_point when, s
   auto source = std::make_unique<Source>(std::move(work));
   const auto since_boot = std::chrono::duration_cast<std::chrono::microseconds>(when.time_since_epoch());
   const auto usec = static_cast<uint64_t>(std::max<int64_t>(since_boot.count(), 0));
-  check(sd_event_add_time(event_, &source->source, CLOCK_MONOTONIC, usec, timer_accuracy_usec, Source::on_time,
-                          source.get()),
+  check(sd_event_add_time(event_, &source->source, CLOCK_MONOTONIC, usec, timer_accuracy_usec,
+                          Source::on_time, source.get()),
         "cannot set a timer");
   return source;
 }

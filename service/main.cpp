@@ -51,11 +51,13 @@ class Service {
       : kernel_(loop::make_linux_loop_kernel()),
         records_(line.state_directory),
         loops_(*kernel_, &records_),
-        calls_(events_, [](auto exception) { log::error("a call failed to be answered: " + text_of(exception)); }),
+        calls_(events_,
+               [](auto exception) { log::error("a call failed to be answered: " + text_of(exception)); }),
         looks_(events_, [](auto exception) { log::error("cannot follow a device: " + text_of(exception)); }),
         follower_(events_, looks_, loops_, registry_),
         operations_({events_, loops_, paths_, registry_, follower_}, limits_of(line)),
-        monitor_(loop::udev_is_running() ? loop::UdevMonitor::Source::udev : loop::UdevMonitor::Source::kernel) {}
+        monitor_(loop::udev_is_running() ? loop::UdevMonitor::Source::udev
+                                         : loop::UdevMonitor::Source::kernel) {}
 
   // Calls that still wait refer to the parts below them, and their replies to the
   // bus: they go first.

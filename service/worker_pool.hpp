@@ -48,9 +48,9 @@ class WorkerPool {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Item> ready_;                           // may run now
-  std::map<uid_t, std::deque<Item>> held_back_;      // the user has enough running
-  std::map<uid_t, unsigned> file_work_;              // running or ready, by user
+  std::deque<Item> ready_;                       // may run now
+  std::map<uid_t, std::deque<Item>> held_back_;  // the user has enough running
+  std::map<uid_t, unsigned> file_work_;          // running or ready, by user
   size_t waiting_ = 0;
   size_t idle_ = 0;
   bool ending_ = false;
