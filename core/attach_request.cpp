@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -95,12 +96,22 @@ void check_writable(int fd, int flags, const BackingFile& file) {
   if (seals >= 0 && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0) {
     refuse("the memory file is sealed against writing");
   }
-  if (is_active_swap(file.block_device, file.dev, file.inode, file.rdev)) {
+  if (is_active_swap(file.identity)) {
     refuse("it is an active swap area");
   }
 }
 
 }  // namespace
+
+FileIdentity identify_file(int fd) {
+  // What never changes needs no answer from the server of a FUSE or network file.
+  struct statx facts {};
+  if (::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, &facts) < 0) {
+    throw Error(Errc::invalid_argument, errno, "file: its attributes cannot be read");
+  }
+  if (S_ISBLK(facts.stx_mode)) return {true, makedev(facts.stx_rdev_major, facts.stx_rdev_minor), 0};
+  return {false, makedev(facts.stx_dev_major, facts.stx_dev_minor), static_cast<ino_t>(facts.stx_ino)};
+}
 
 BackingFile inspect_backing_file(int fd) {
   if ((status_flags(fd) & O_PATH) != 0) {
@@ -112,16 +123,9 @@ BackingFile inspect_backing_file(int fd) {
     // LOOP_CONFIGURE would succeed with a device of size 0.
     throw Error(Errc::invalid_argument, errno, "file: its attributes cannot be read");
   }
-  BackingFile file;
-  file.dev = st.st_dev;
-  file.inode = st.st_ino;
-  if (S_ISREG(st.st_mode)) {
-    file.size = static_cast<uint64_t>(st.st_size);
-    return file;
-  }
+  if (S_ISREG(st.st_mode)) return {{false, st.st_dev, st.st_ino}, static_cast<uint64_t>(st.st_size)};
   if (S_ISBLK(st.st_mode)) {
-    file.block_device = true;
-    file.rdev = st.st_rdev;
+    BackingFile file{{true, st.st_rdev, 0}, 0};
     if (::ioctl(fd, BLKGETSIZE64, &file.size) < 0) {
       throw Error(Errc::invalid_argument, errno, "file: the size of the block device cannot be read");
     }
@@ -158,6 +162,9 @@ BackingFile validate(const AttachRequest& request) {
     invalid("number: " + std::to_string(*request.number) + " is above " + std::to_string(max_loop_number));
   }
   check_block_size(request.block_size);
+  if (request.probe_block_size && request.block_size != 0) {
+    invalid("block-size-auto: makes no sense with block-size");
+  }
   validate_reference(request.reference);
 
   const int fd = request.file.get();

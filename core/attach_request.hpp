@@ -20,10 +20,11 @@ enum class PartitionScan {
 
 // What to attach, and how. Sizes are in bytes.
 struct AttachRequest {
-  UniqueFd file;            // regular file or block device, open
-  uint64_t offset = 0;      // first byte mapped; inside the file
-  uint64_t size_limit = 0;  // 0: to the end of the file
-  unsigned block_size = 0;  // power of two, 512…page size; 0: the kernel's choice
+  UniqueFd file;                  // regular file or block device, open
+  uint64_t offset = 0;            // first byte mapped; inside the file
+  uint64_t size_limit = 0;        // 0: to the end of the file
+  unsigned block_size = 0;        // power of two, 512…page size; 0: the kernel's choice
+  bool probe_block_size = false;  // the size that the image's GPT is made for
   bool read_only = false;
   bool autoclear = false;  // the kernel's flag, set at once
   bool direct_io = false;  // a wish: the kernel may refuse it
@@ -36,12 +37,22 @@ struct AttachRequest {
 inline constexpr unsigned max_loop_number = 1048575;  // larger ones wrap in the kernel
 inline constexpr size_t max_reference_length = 62;    // lo_file_name less zero, less systemd's byte
 
-// Identity and extent of a backing file.
-struct BackingFile {
+// Which file it is, whatever its names.
+struct FileIdentity {
   bool block_device = false;
-  dev_t dev = 0;  // of the file system; of the node for a block device
-  ino_t inode = 0;
-  dev_t rdev = 0;     // for a block device
+  dev_t dev = 0;    // of the file system, or of the block device itself
+  ino_t inode = 0;  // 0 for a block device
+
+  auto operator<=>(const FileIdentity&) const = default;
+};
+
+// Asks the kernel alone, never the file's server. Any descriptor, O_PATH too.
+// Throws Error invalid_argument.
+FileIdentity identify_file(int fd);
+
+// A file that can be attached.
+struct BackingFile {
+  FileIdentity identity;
   uint64_t size = 0;  // bytes
 };
 

@@ -31,8 +31,9 @@ std::string format(const AttachmentRecord& record) {
   text << "LOOPD_OWNER_UID=" << record.owner << "\n"
        << "LOOPD_NUMBER=" << record.number << "\n"
        << "LOOPD_DISK_SEQUENCE=" << record.disk_sequence << "\n"
-       << "LOOPD_BACKING_DEV=" << record.backing_dev << "\n"
-       << "LOOPD_BACKING_INODE=" << record.backing_inode << "\n"
+       << "LOOPD_BACKING_IS_BLOCK=" << record.backing.block_device << "\n"
+       << "LOOPD_BACKING_DEV=" << record.backing.dev << "\n"
+       << "LOOPD_BACKING_INODE=" << record.backing.inode << "\n"
        << "LOOPD_KEEPS_PARTITIONS=" << record.keeps_partitions << "\n"
        << "LOOPD_DELETE_NODE=" << record.delete_node << "\n";
   return text.str();
@@ -44,23 +45,22 @@ bool parse(const std::string& text, Integer& value) {
   return result.ec == std::errc() && result.ptr == text.data() + text.size();
 }
 
+bool parse(const std::string& text, bool& value) {
+  unsigned number = 0;
+  const bool good = parse(text, number) && number <= 1;
+  value = number == 1;
+  return good;
+}
+
 bool assign(AttachmentRecord& record, const std::string& key, const std::string& value) {
-  unsigned flag = 0;
   if (key == "LOOPD_OWNER_UID") return parse(value, record.owner);
   if (key == "LOOPD_NUMBER") return parse(value, record.number);
   if (key == "LOOPD_DISK_SEQUENCE") return parse(value, record.disk_sequence);
-  if (key == "LOOPD_BACKING_DEV") return parse(value, record.backing_dev);
-  if (key == "LOOPD_BACKING_INODE") return parse(value, record.backing_inode);
-  if (key == "LOOPD_KEEPS_PARTITIONS") {
-    const bool good = parse(value, flag);
-    record.keeps_partitions = flag != 0;
-    return good;
-  }
-  if (key == "LOOPD_DELETE_NODE") {
-    const bool good = parse(value, flag);
-    record.delete_node = flag != 0;
-    return good;
-  }
+  if (key == "LOOPD_BACKING_IS_BLOCK") return parse(value, record.backing.block_device);
+  if (key == "LOOPD_BACKING_DEV") return parse(value, record.backing.dev);
+  if (key == "LOOPD_BACKING_INODE") return parse(value, record.backing.inode);
+  if (key == "LOOPD_KEEPS_PARTITIONS") return parse(value, record.keeps_partitions);
+  if (key == "LOOPD_DELETE_NODE") return parse(value, record.delete_node);
   return true;  // written by a newer version
 }
 
@@ -172,7 +172,8 @@ std::vector<AttachmentRecord> AttachmentRecords::intents() const {
   std::vector<AttachmentRecord> records;
   for (const std::string& name : names()) {
     if (!name.starts_with(intent_prefix)) continue;
-    if (auto record = read_file(name)) records.push_back(*record);
+    if (auto record = read_file(name); record && intent_name(record->number) == name)
+      records.push_back(*record);
   }
   return records;
 }

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "core/attach_request.hpp"
 #include "core/unique_fd.hpp"
 
 namespace loop {
@@ -25,8 +26,7 @@ struct AttachmentRecord {
   unsigned number = 0;
   uint64_t disk_sequence = 0;  // of the attachment; in an intent, of the number before
   uid_t owner = 0;
-  uint64_t backing_dev = 0;  // as in DeviceSnapshot
-  uint64_t backing_inode = 0;
+  FileIdentity backing;
   bool keeps_partitions = false;  // the service added them, and deletes them
   bool delete_node = false;       // lazily removed: the node goes after the last close
 

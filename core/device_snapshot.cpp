@@ -95,9 +95,9 @@ bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
 void apply_status(const loop_info64& info, DeviceSnapshot& snapshot) {
   snapshot.identified = true;
   // For a regular file there is none, or (older kernels) the file system's again.
-  snapshot.backing_block_device = info.lo_rdevice != 0 && info.lo_rdevice != info.lo_device;
-  snapshot.backing_dev = snapshot.backing_block_device ? info.lo_rdevice : info.lo_device;
-  snapshot.backing_inode = snapshot.backing_block_device ? 0 : info.lo_inode;
+  const bool block_device = info.lo_rdevice != 0 && info.lo_rdevice != info.lo_device;
+  snapshot.backing = block_device ? FileIdentity{true, info.lo_rdevice, 0}
+                                  : FileIdentity{false, info.lo_device, info.lo_inode};
   snapshot.offset = info.lo_offset;
   snapshot.size_limit = info.lo_sizelimit;
   snapshot.read_only = (info.lo_flags & LO_FLAGS_READ_ONLY) != 0;

@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "core/attach_request.hpp"
+
 struct loop_info64;
 
 namespace loop {
@@ -22,11 +24,9 @@ struct DeviceSnapshot {
   std::string backing_file;    // the path's bytes, without " (deleted)"; empty where
                                // the kernel cannot tell it (longer than a page)
   bool backing_file_deleted = false;
-  bool identified = false;     // the four below were read (GET_STATUS64)
-  uint64_t backing_dev = 0;    // st_dev of the file; st_rdev where it is a block device
-  uint64_t backing_inode = 0;  // 0 where it is a block device
-  std::string reference;       // lo_file_name, empty where it holds a path
-  bool backing_block_device = false;
+  bool identified = false;  // the two below were read (GET_STATUS64)
+  FileIdentity backing;
+  std::string reference;  // lo_file_name, empty where it holds a path
   uint64_t size = 0;
   uint64_t offset = 0;
   uint64_t size_limit = 0;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/image_probe.hpp"
 #include "core/loop_control.hpp"
 #include "core/node_deletion.hpp"
 #include "core/partition_table.hpp"
@@ -50,7 +51,7 @@ std::string version_text(const LoopKernel& kernel) {
     throw Error(Errc::invalid_argument,
                 "file: is " + name_of(number) + " itself, or a loop device that leads back to it");
   }
-  if (error == EINVAL && file.block_device) {
+  if (error == EINVAL && file.identity.block_device) {
     throw Error(Errc::invalid_argument, "file: is a loop device without a backing file");
   }
   if (error == EOVERFLOW) {
@@ -78,6 +79,18 @@ void wait_for_lock(LoopKernel& kernel, LoopNode& node, unsigned number) {
   }
 }
 
+// False: a kernel before 5.15, which has none.
+bool read_sequence(const LoopNode& node, unsigned number, uint64_t& sequence) {
+  const int r = node.disk_sequence(sequence);
+  if (r < 0 && r != -ENOTTY) throw Error(Errc::failed, -r, "BLKGETDISKSEQ of " + name_of(number));
+  return r >= 0;
+}
+
+bool still_attached(const LoopKernel& kernel, unsigned number, uint64_t sequence) {
+  const auto current = kernel.attribute(number, "diskseq");
+  return kernel.has_attribute(number, "loop") && (!current || *current == std::to_string(sequence));
+}
+
 }  // namespace
 
 Attachment::Attachment(Attachment&& other) noexcept
@@ -87,6 +100,7 @@ Attachment::Attachment(Attachment&& other) noexcept
       holder_(std::move(other.holder_)),
       made_node_(other.made_node_),
       bound_(other.bound_),
+      lost_(other.lost_),
       snapshot_(std::move(other.snapshot_)),
       owner_(other.owner_),
       keeps_partitions_(other.keeps_partitions_),
@@ -106,17 +120,19 @@ LoopManager::LoopManager(LoopKernel& kernel, AttachmentRecords* records)
 
 Attachment LoopManager::attach(const AttachRequest& request) {
   const BackingFile file = validate(request);
+  const unsigned block_size = request.probe_block_size ? find_block_size(request, file) : request.block_size;
   bool fresh = false;
   for (int attempt = 0; attempt < attach_attempts; ++attempt) {
     Attachment attachment(*this);
     attachment.owner_ = request.owner;
-    if (!open_free_node(request, attachment, fresh) || !configure(request, file, attachment)) {
+    if (!open_free_node(request, attachment, fresh) || !configure(request, file, block_size, attachment)) {
       // Somebody is at the number that the kernel calls free, and it would offer
       // it again and again: have a new one made.
       fresh = true;
+      attachment.lost_ = true;
       continue;
     }
-    verify(request, attachment);
+    verify(request, block_size, attachment);
     if (request.partition_scan == PartitionScan::service) {
       add_partitions(attachment);
     }
@@ -188,7 +204,8 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
 }
 
 // False: somebody else attached something to the device first.
-bool LoopManager::configure(const AttachRequest& request, const BackingFile& file, Attachment& attachment) {
+bool LoopManager::configure(const AttachRequest& request, const BackingFile& file, unsigned block_size,
+                            Attachment& attachment) {
   LoopNode& node = *attachment.node_;
   DeviceSnapshot& snapshot = attachment.snapshot_;
   if (kernel_.has_attribute(snapshot.number, "loop")) {
@@ -205,17 +222,16 @@ bool LoopManager::configure(const AttachRequest& request, const BackingFile& fil
   AttachmentRecord record;
   record.number = snapshot.number;
   record.owner = request.owner;
-  record.backing_dev = file.block_device ? file.rdev : file.dev;
-  record.backing_inode = file.block_device ? 0 : file.inode;
+  record.backing = file.identity;
   record.keeps_partitions = request.partition_scan == PartitionScan::service;
-  const bool has_sequence = node.disk_sequence(record.disk_sequence) == 0;
+  const bool has_sequence = read_sequence(node, snapshot.number, record.disk_sequence);
   // Below 5.15 nothing names an attachment, so nothing can be said of it later.
   const bool keep_record = records_ != nullptr && has_sequence;
   if (keep_record) records_->write_intent(record);
 
   loop_config config{};
   config.fd = static_cast<__u32>(request.file.get());
-  config.block_size = request.block_size;
+  config.block_size = block_size;
   config.info.lo_offset = request.offset;
   config.info.lo_sizelimit = request.size_limit;
   std::memcpy(config.info.lo_file_name, request.reference.data(), request.reference.size());
@@ -233,7 +249,7 @@ bool LoopManager::configure(const AttachRequest& request, const BackingFile& fil
   }
   attachment.bound_ = true;
   attachment.keeps_partitions_ = record.keeps_partitions;
-  if (has_sequence) node.disk_sequence(snapshot.disk_sequence);
+  read_sequence(node, snapshot.number, snapshot.disk_sequence);
   if (keep_record) {
     record.disk_sequence = snapshot.disk_sequence;
     records_->commit_intent(record);
@@ -243,7 +259,7 @@ bool LoopManager::configure(const AttachRequest& request, const BackingFile& fil
 
 // The kernel's yes is not yet what was asked for: 5.8 itself ignored the size
 // limit, read-only is forced silently.
-void LoopManager::verify(const AttachRequest& request, Attachment& attachment) {
+void LoopManager::verify(const AttachRequest& request, unsigned block_size, Attachment& attachment) {
   LoopNode& node = *attachment.node_;
   DeviceSnapshot& snapshot = attachment.snapshot_;
   loop_info64 info{};
@@ -267,9 +283,9 @@ void LoopManager::verify(const AttachRequest& request, Attachment& attachment) {
     throw Error(Errc::failed, snapshot.dev_path() + ": the kernel attached " + std::to_string(snapshot.size) +
                                   " bytes instead of the range asked for");
   }
-  if (request.block_size != 0 && snapshot.block_size != request.block_size) {
+  if (block_size != 0 && snapshot.block_size != block_size) {
     throw Error(Errc::failed, "block-size: the kernel uses " + std::to_string(snapshot.block_size) +
-                                  " instead of " + std::to_string(request.block_size));
+                                  " instead of " + std::to_string(block_size));
   }
   snapshot.dev = node.device_number();
   if (!refresh_volatile(kernel_, snapshot)) {
@@ -286,29 +302,45 @@ void LoopManager::add_partitions(Attachment& attachment) {
     kernel_.open_node(number, NodeAccess::read_only, opened);
   }
   const PartitionTable table = read_partition_table(attachment.node_->fd(), attachment.snapshot_.block_size);
-  attachment.partitions_ =
-      loop::add_partitions(*attachment.node_, number, usable_entries(table, attachment.snapshot_.size));
+  attachment.partitions_ = loop::add_partitions(kernel_, *attachment.node_, number,
+                                                usable_entries(table, attachment.snapshot_.size));
 }
 
 void LoopManager::undo(Attachment& attachment) noexcept {
   const DeviceSnapshot& snapshot = attachment.snapshot_;
   try {
-    attachment.holder_.reset();
+    const Deadline deadline = deadline_in(attachment.lost_ ? 0s : undo_patience);
     if (attachment.bound_) {
-      if (!attachment.node_) {
-        kernel_.open_node(snapshot.number, NodeAccess::read_only, attachment.node_);
+      std::unique_ptr<UseWatch> watch;
+      kernel_.watch_use(snapshot.number, watch);  // before the look, so that no close is missed
+      // One that was never closed holds the device since LOOP_CONFIGURE.
+      bool ours = attachment.node_ != nullptr;
+      if (!ours && kernel_.open_node(snapshot.number, NodeAccess::read_only, attachment.node_) >= 0) {
+        uint64_t sequence = 0;
+        ours = attachment.node_->disk_sequence(sequence) < 0 || sequence == snapshot.disk_sequence;
       }
-      uint64_t sequence = 0;
-      if (attachment.node_ &&
-          (attachment.node_->disk_sequence(sequence) < 0 || sequence == snapshot.disk_sequence)) {
+      // Only now: of an autoclear device this may be the last close, and what is
+      // gone cannot be asked whether it is still this attachment.
+      attachment.holder_.reset();
+      if (ours) {
         attachment.node_->clear();
         delete_partitions(kernel_, *attachment.node_, snapshot.number);
       }
-      if (records_) records_->erase(snapshot.disk_sequence);
+      if (records_) {
+        // While the device is still ours: nobody else has an intent for it.
+        if (ours) records_->erase_intent(snapshot.number);
+        records_->erase(snapshot.disk_sequence);
+      }
+      attachment.node_.reset();
+      // Where udev is just probing, the file goes with its close, and the node
+      // cannot be deleted before.
+      while (ours && watch && still_attached(kernel_, snapshot.number, snapshot.disk_sequence) &&
+             wait_for_use_change(*watch, deadline)) {
+      }
     }
     attachment.node_.reset();
     if (attachment.made_node_) {
-      delete_node(kernel_, snapshot.number, deadline_in(undo_patience));
+      delete_node(kernel_, snapshot.number, deadline);
     }
   } catch (...) {
     // The device is unbound, or will be at its last close; the node is all that

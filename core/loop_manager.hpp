@@ -51,6 +51,7 @@ class Attachment {
   std::unique_ptr<LoopNode> holder_;
   bool made_node_ = false;
   bool bound_ = false;
+  bool lost_ = false;  // the device, to somebody who is not waited for
   DeviceSnapshot snapshot_;
   uid_t owner_ = 0;
   bool keeps_partitions_ = false;
@@ -83,8 +84,9 @@ class LoopManager {
   friend class Attachment;
 
   bool open_free_node(const AttachRequest& request, Attachment& attachment, bool fresh);
-  bool configure(const AttachRequest& request, const BackingFile& file, Attachment& attachment);
-  void verify(const AttachRequest& request, Attachment& attachment);
+  bool configure(const AttachRequest& request, const BackingFile& file, unsigned block_size,
+                 Attachment& attachment);
+  void verify(const AttachRequest& request, unsigned block_size, Attachment& attachment);
   void add_partitions(Attachment& attachment);
   void undo(Attachment& attachment) noexcept;
 

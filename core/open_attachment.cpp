@@ -22,8 +22,12 @@ std::unique_ptr<LoopNode> open_attachment(LoopKernel& kernel, unsigned number, u
   // The descriptor holds the device from here on: what the number names now, it
   // names until the close.
   uint64_t sequence = 0;
-  if (disk_sequence != 0 && node->disk_sequence(sequence) == 0 && sequence != disk_sequence) {
-    throw Error(Errc::stale, name + ": is another attachment by now");
+  if (disk_sequence != 0) {
+    const int known = node->disk_sequence(sequence);
+    if (known < 0 && known != -ENOTTY) throw Error(Errc::failed, -known, "BLKGETDISKSEQ of " + name);
+    if (known >= 0 && sequence != disk_sequence) {
+      throw Error(Errc::stale, name + ": is another attachment by now");
+    }
   }
   const int status = node->status(info);
   if (status == -ENXIO) throw Error(Errc::not_attached, name + ": is not attached");

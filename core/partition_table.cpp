@@ -44,9 +44,10 @@ TableEntry entry_of(blkid_partition partition) {
 
 }  // namespace
 
-PartitionTable read_partition_table(int fd, unsigned sector_size) {
+PartitionTable read_partition_table(int fd, unsigned sector_size, DiskRange range) {
   const Probe probe(blkid_new_probe());
-  if (!probe || blkid_probe_set_device(probe.get(), fd, 0, 0) < 0) {
+  if (!probe || blkid_probe_set_device(probe.get(), fd, static_cast<blkid_loff_t>(range.offset),
+                                       static_cast<blkid_loff_t>(range.size)) < 0) {
     throw Error(Errc::failed, errno, "cannot probe the partition table");
   }
   if (sector_size != 0) {

@@ -13,6 +13,13 @@
 #include "core/partition_table.hpp"
 
 namespace loop {
+namespace {
+
+bool contains(const std::vector<PartitionExtent>& partitions, const PartitionExtent& wanted) {
+  return std::find(partitions.begin(), partitions.end(), wanted) != partitions.end();
+}
+
+}  // namespace
 
 void delete_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number) {
   for (const PartitionExtent& partition : kernel.partitions(number)) {
@@ -20,15 +27,18 @@ void delete_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number
   }
 }
 
-std::vector<TableEntry> add_partitions(LoopNode& node, unsigned number,
+std::vector<TableEntry> add_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number,
                                        const std::vector<TableEntry>& entries) {
   std::vector<TableEntry> added;
   for (const TableEntry& entry : entries) {
     const int r = node.add_partition(entry.extent);
-    // EINVAL: unaligned, or a number that the kernel has no place for. EBUSY:
-    // overlaps another entry. The rest of the disk is good all the same.
-    if (r == -EINVAL || r == -EBUSY || r == -ERANGE) continue;
-    if (r < 0) {
+    // EBUSY: overlaps another partition, or is there already: a leftover that
+    // somebody has open could not be deleted.
+    const bool there = r == -EBUSY && contains(kernel.partitions(number), entry.extent);
+    // EINVAL: unaligned, or a number that the kernel has no place for. The rest
+    // of the disk is good all the same.
+    if (!there && (r == -EINVAL || r == -EBUSY || r == -ERANGE)) continue;
+    if (!there && r < 0) {
       throw Error(
           Errc::failed, -r,
           "adding partition " + std::to_string(entry.extent.number) + " of loop" + std::to_string(number));
@@ -54,7 +64,7 @@ void sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence
       node->delete_partition(known.number);
     }
   }
-  add_partitions(*node, number, entries);
+  add_partitions(kernel, *node, number, entries);
 }
 
 }  // namespace loop

@@ -18,7 +18,7 @@ void delete_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number
 // Tells the kernel of these entries, and returns those that it took. One that it
 // can't take (overlapping, unaligned, no room for the number) does not keep the
 // others out. Throws Error failed for anything else.
-std::vector<TableEntry> add_partitions(LoopNode& node, unsigned number,
+std::vector<TableEntry> add_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number,
                                        const std::vector<TableEntry>& entries);
 
 // Makes the kernel's partitions those of the table that is on the device now, by

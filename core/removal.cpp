@@ -48,7 +48,10 @@ bool Removal::open() {
   auto saved = std::make_unique<SavedStatus>();
   auto node = open_attachment(kernel, number_, disk_sequence_, access, saved->info);
   if (!node) return false;
-  if (disk_sequence_ == 0) node->disk_sequence(disk_sequence_);
+  if (disk_sequence_ == 0) {
+    const int r = node->disk_sequence(disk_sequence_);
+    if (r < 0 && r != -ENOTTY) throw Error(Errc::failed, -r, "BLKGETDISKSEQ of " + name());
+  }
   saved_ = std::move(saved);
   node_ = std::move(node);
   return true;
@@ -83,7 +86,7 @@ Removal::State Removal::detach() {
     return State::detached;
   }
   if (r < 0) {
-    give_way();
+    if (give_way() == State::detached) return State::detached;
     throw Error(Errc::failed, -r, "LOOP_CLR_FD of " + name());
   }
   if (options_.lazy) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "core/swaps.hpp"
 
-#include <sys/stat.h>
+#include <fcntl.h>
 
 #include <fstream>
 
@@ -23,13 +23,10 @@ std::vector<std::string> active_swaps() {
   return paths;
 }
 
-bool is_active_swap(bool block_device, dev_t dev, ino_t inode, dev_t rdev) {
+bool is_active_swap(const FileIdentity& file) {
   for (const std::string& path : active_swaps()) {
-    struct stat st {};
-    if (::stat(path.c_str(), &st) < 0) continue;
-    const bool same =
-        block_device ? S_ISBLK(st.st_mode) && st.st_rdev == rdev : st.st_dev == dev && st.st_ino == inode;
-    if (same) return true;
+    const UniqueFd fd(::open(path.c_str(), O_PATH | O_CLOEXEC));
+    if (fd && identify_file(fd.get()) == file) return true;
   }
   return false;
 }

@@ -317,8 +317,7 @@ Task<void> DeviceFollower::reconcile_records() {
       if (records.find(snapshot->disk_sequence)) continue;  // it was completed
       loop::Examination examination{*snapshot, {}};
       const bool ours = loop::describe(loops.kernel(), examination) && examination.snapshot.identified &&
-                        examination.snapshot.backing_dev == intent.backing_dev &&
-                        examination.snapshot.backing_inode == intent.backing_inode;
+                        examination.snapshot.backing == intent.backing;
       if (!ours) continue;
       try {
         loop::remove(loops, intent.number, snapshot->disk_sequence);

@@ -10,7 +10,7 @@
 #include "core/examination.hpp"
 #include "core/loop_manager.hpp"
 #include "core/udev_monitor.hpp"
-#include "dbus/number_locks.hpp"
+#include "dbus/keyed_locks.hpp"
 #include "dbus/object_registry.hpp"
 #include "dbus/scheduler.hpp"
 #include "dbus/task.hpp"

@@ -87,8 +87,8 @@ std::vector<uint8_t> DeviceObject::BackingFileBytes() {
   return bytes;
 }
 bool DeviceObject::BackingFileDeleted() { return fresh_snapshot().backing_file_deleted; }
-uint64_t DeviceObject::BackingInode() { return snapshot().backing_inode; }
-uint64_t DeviceObject::BackingDev() { return snapshot().backing_dev; }
+uint64_t DeviceObject::BackingInode() { return snapshot().backing.inode; }
+uint64_t DeviceObject::BackingDev() { return snapshot().backing.dev; }
 uint32_t DeviceObject::Number() { return number_; }
 uint64_t DeviceObject::DiskSequence() { return disk_sequence_; }
 uint64_t DeviceObject::Size() { return snapshot().size; }

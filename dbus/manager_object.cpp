@@ -31,6 +31,27 @@ Task<std::string> attach_path(Operations& operations, Task<Caller> asked, std::s
   co_return object;
 }
 
+Task<Operations::ProbeResult> probe(Operations& operations, Task<Caller> asked, loop::UniqueFd file,
+                                    Options options) {
+  Caller caller = co_await asked;
+  Operations::ProbeResult result =
+      co_await operations.probe(std::move(caller), std::move(file), std::move(options));
+  co_return result;
+}
+
+std::tuple<Options> fact_dictionary(const Operations::ProbeResult& result) {
+  Options facts;
+  facts.emplace("size", sdbus::Variant(result.facts.size));
+  facts.emplace("block-size", sdbus::Variant(uint32_t{result.facts.block_size}));
+  facts.emplace("wasted-bytes", sdbus::Variant(result.facts.wasted_bytes));
+  facts.emplace("table", sdbus::Variant(result.facts.table_type));
+  facts.emplace("partitions", sdbus::Variant(uint32_t{result.facts.partitions}));
+  facts.emplace("overlaps", sdbus::Variant(std::get<0>(many_paths(result.overlaps))));
+  facts.emplace("direct-io", sdbus::Variant(result.facts.direct_io));
+  facts.emplace("format", sdbus::Variant(result.facts.format));
+  return {std::move(facts)};
+}
+
 Task<Paths> find_by_path(Operations& operations, Task<Caller> asked, std::string path) {
   Caller caller = co_await asked;
   Paths paths = co_await operations.find_by_path(std::move(caller), std::move(path));
@@ -61,6 +82,13 @@ void ManagerObject::AttachPath(sdbus::Result<Path>&& result, std::string path, O
   answer_call(context_, std::move(result),
               attach_path(context_.operations, context_.caller(), std::move(path), std::move(options)),
               one_path);
+}
+
+void ManagerObject::Probe(sdbus::Result<Options>&& result, sdbus::UnixFd file, Options options) {
+  answer_call(
+      context_, std::move(result),
+      probe(context_.operations, context_.caller(), loop::UniqueFd(file.release()), std::move(options)),
+      fact_dictionary);
 }
 
 void ManagerObject::GetDevice(sdbus::Result<Path>&& result, std::string dev_path) {

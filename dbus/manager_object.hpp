@@ -24,6 +24,7 @@ class ManagerObject final
 
   void Attach(sdbus::Result<Path>&& result, sdbus::UnixFd file, Options options) override;
   void AttachPath(sdbus::Result<Path>&& result, std::string path, Options options) override;
+  void Probe(sdbus::Result<Options>&& result, sdbus::UnixFd file, Options options) override;
   void GetDevice(sdbus::Result<Path>&& result, std::string dev_path) override;
   void FindByFile(sdbus::Result<std::vector<Path>>&& result, sdbus::UnixFd file) override;
   void FindByPath(sdbus::Result<std::vector<Path>>&& result, std::string path) override;

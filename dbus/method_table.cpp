@@ -11,6 +11,7 @@ namespace {
 constexpr std::array rules{
     MethodRule{manager_interface, "Attach", Action::attach},
     MethodRule{manager_interface, "AttachPath", Action::attach_path},
+    MethodRule{manager_interface, "Probe", Action::attach},
     MethodRule{manager_interface, "GetDevice", Action::none},
     MethodRule{manager_interface, "FindByFile", Action::none},
     MethodRule{manager_interface, "FindByPath", Action::attach_path},

@@ -19,8 +19,8 @@ std::vector<std::string> differences(const Device& a, const Device& b) {
   compare("BackingFile", s.backing_file, t.backing_file);
   compare("BackingFileBytes", s.backing_file, t.backing_file);
   compare("BackingFileDeleted", s.backing_file_deleted, t.backing_file_deleted);
-  compare("BackingInode", s.backing_inode, t.backing_inode);
-  compare("BackingDev", s.backing_dev, t.backing_dev);
+  compare("BackingInode", s.backing.inode, t.backing.inode);
+  compare("BackingDev", s.backing.dev, t.backing.dev);
   compare("Size", s.size, t.size);
   compare("Offset", s.offset, t.offset);
   compare("SizeLimit", s.size_limit, t.size_limit);

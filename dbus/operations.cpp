@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "dbus/operations.hpp"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 
 #include "core/device_name.hpp"
 #include "core/error.hpp"
+#include "core/overlap.hpp"
 #include "core/removal.hpp"
 #include "core/utf8.hpp"
 #include "dbus/errors.hpp"
@@ -40,21 +40,6 @@ loop::Error file_timeout(const std::string& what) {
 }
 
 }  // namespace
-
-struct Operations::Identity {
-  bool block_device = false;
-  uint64_t dev = 0;  // of the block device, or of the file system
-  uint64_t inode = 0;
-
-  static Identity of(int fd) {
-    struct stat st {};
-    if (::fstat(fd, &st) < 0) {
-      throw loop::Error(loop::Errc::invalid_argument, errno, "file: its attributes cannot be read");
-    }
-    if (S_ISBLK(st.st_mode)) return {true, st.st_rdev, 0};
-    return {false, st.st_dev, st.st_ino};
-  }
-};
 
 // One more device of a user and one more reference, from the decision until the
 // device is published and counted there.
@@ -128,23 +113,23 @@ Task<void> Operations::authorize_on_device(Caller caller, std::string member, un
 }
 
 Task<std::string> Operations::attach(Caller caller, loop::UniqueFd file, Options options) {
-  loop::AttachRequest request = decode_attach_options(options);
-  loop::validate_reference(request.reference);
+  AttachOptions decoded = decode_attach_options(options);
+  loop::validate_reference(decoded.request.reference);
   Authorizer::Details details{{"operation", "Attach"}, {"backing-file", describe_file(file.get())}};
   co_await authorize(caller, find_method(manager_interface, "Attach")->action, std::move(details));
-  std::string path = co_await attach_file(caller, std::move(file), std::move(request));
+  std::string path = co_await attach_file(caller, std::move(file), std::move(decoded));
   co_return path;
 }
 
 Task<std::string> Operations::attach_path(Caller caller, std::string path, Options options) {
-  loop::AttachRequest request = decode_attach_options(options);
-  loop::validate_reference(request.reference);
+  AttachOptions decoded = decode_attach_options(options);
+  loop::validate_reference(decoded.request.reference);
   if (path.empty() || path[0] != '/') throw_invalid("path: '" + path + "' is not absolute");
   // Before the file is looked for: what exists where is not everybody's business.
   Authorizer::Details details{{"operation", "AttachPath"}, {"backing-file", path}};
   co_await authorize(caller, find_method(manager_interface, "AttachPath")->action, std::move(details));
 
-  const auto open = [this, path, read_only = request.read_only] {
+  const auto open = [this, path, read_only = decoded.request.read_only] {
     return parts_.paths.open(path, read_only);
   };
   loop::UniqueFd file;
@@ -154,16 +139,23 @@ Task<std::string> Operations::attach_path(Caller caller, std::string path, Optio
   } catch (const WorkTimedOut&) {
     throw file_timeout("path");
   }
-  std::string object = co_await attach_file(caller, std::move(file), std::move(request));
+  std::string object = co_await attach_file(caller, std::move(file), std::move(decoded));
   co_return object;
 }
 
-Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, loop::AttachRequest request) {
+Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, AttachOptions options) {
   Scheduler& scheduler = parts_.scheduler;
+  loop::AttachRequest request = std::move(options.request);
   if (!request.reference.empty()) {
     Authorizer::Details details{{"operation", "set-reference"}, {"backing-file", describe_file(file.get())}};
     co_await authorize(caller, Action::set_reference, std::move(details));
   }
+  const loop::FileIdentity identity = loop::identify_file(file.get());
+  const auto file_lock = co_await files_.acquire(identity);
+  if (options.reuse) {
+    if (const Device* device = find_reusable(identity, request, caller.uid)) co_return device->path();
+  }
+  if (!options.allow_overlap) refuse_overlap(identity, request);
   const Reservation reservation(*this, caller.uid, request.reference);
   NumberLocks::Lock number_lock;
   if (request.number && *request.number <= loop::max_loop_number) {
@@ -207,6 +199,77 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, lo
   co_return path;
 }
 
+// The caller's own device that is just what the request asks for. Throws
+// InvalidArgs where it is, but for what only an attach could give.
+const Device* Operations::find_reusable(const loop::FileIdentity& file, const loop::AttachRequest& request,
+                                        uid_t uid) const {
+  for (const auto& [number, device] : parts_.registry.devices()) {
+    const loop::DeviceSnapshot& s = device.snapshot;
+    const bool same_block =
+        request.block_size == 0 ? !request.probe_block_size : request.block_size == s.block_size;
+    const bool same = device.owner == uid && loop::maps_file(s, file) && s.offset == request.offset &&
+                      s.size_limit == request.size_limit && s.read_only == request.read_only && same_block;
+    if (!same || (request.number && *request.number != number)) continue;
+    const std::string name = "loop" + std::to_string(number);
+    if (!request.reference.empty() && request.reference != s.reference) {
+      throw_invalid("reference: " + name + " could be reused, but its reference is '" + s.reference + "'");
+    }
+    if (request.direct_io && !s.direct_io)
+      throw_invalid("direct-io: " + name + " could be reused, but has none");
+    const bool scan = request.partition_scan != loop::PartitionScan::none;
+    if (scan && !device.keeps_partitions) {
+      throw_invalid("partition-scan: " + name + " could be reused, but its partitions are not scanned");
+    }
+    return &device;
+  }
+  return nullptr;
+}
+
+std::vector<const Device*> Operations::find_overlaps(const loop::FileIdentity& file,
+                                                     const loop::AttachRequest& request) const {
+  std::vector<const Device*> found;
+  const loop::MappedRange range = loop::range_of(request.offset, request.size_limit);
+  for (const auto& [number, device] : parts_.registry.devices()) {
+    if (loop::maps_file(device.snapshot, file) &&
+        loop::conflicts(device.snapshot, range, request.read_only)) {
+      found.push_back(&device);
+    }
+  }
+  return found;
+}
+
+void Operations::refuse_overlap(const loop::FileIdentity& file, const loop::AttachRequest& request) const {
+  const std::vector<const Device*> overlaps = find_overlaps(file, request);
+  if (overlaps.empty()) return;
+  const loop::DeviceSnapshot& s = overlaps.front()->snapshot;
+  throw loop::Error(loop::Errc::overlap, loop::range_of(request.offset, request.size_limit).text() +
+                                             " of the file overlap " +
+                                             loop::range_of(s.offset, s.size_limit).text() + ", which " +
+                                             s.dev_path() + (s.read_only ? " maps read-only" : " maps") +
+                                             "; allow-overlap attaches all the same");
+}
+
+Task<Operations::ProbeResult> Operations::probe(Caller caller, loop::UniqueFd file, Options options) {
+  AttachOptions decoded = decode_attach_options(options);
+  Authorizer::Details details{{"operation", "Probe"}, {"backing-file", describe_file(file.get())}};
+  co_await authorize(caller, find_method(manager_interface, "Probe")->action, std::move(details));
+  const loop::FileIdentity identity = loop::identify_file(file.get());
+  decoded.request.file = std::move(file);
+  ProbeResult result;
+  for (const Device* device : find_overlaps(identity, decoded.request))
+    result.overlaps.push_back(device->path());
+  const auto work = [request = std::make_shared<loop::AttachRequest>(std::move(decoded.request))] {
+    return loop::probe_image(*request);
+  };
+  try {
+    result.facts = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, work,
+                                      Clock::now() + limits_.file_patience);
+  } catch (const WorkTimedOut&) {
+    throw file_timeout("file");
+  }
+  co_return result;
+}
+
 Task<std::string> Operations::get_device(std::string dev_path) {
   const auto resolve = [dev_path] { return loop::loop_number_of(dev_path); };
   const unsigned number = co_await on_worker(parts_.scheduler, kernel_lane, resolve);
@@ -221,14 +284,10 @@ Task<std::string> Operations::get_device(std::string dev_path) {
   co_return device->path();
 }
 
-std::vector<std::string> Operations::backed_by(const Identity& identity) const {
+std::vector<std::string> Operations::backed_by(const loop::FileIdentity& file) const {
   std::vector<const Device*> found;
   for (const auto& [number, device] : parts_.registry.devices()) {
-    const loop::DeviceSnapshot& s = device.snapshot;
-    if (s.identified && s.backing_block_device == identity.block_device && s.backing_dev == identity.dev &&
-        s.backing_inode == identity.inode) {
-      found.push_back(&device);
-    }
+    if (loop::maps_file(device.snapshot, file)) found.push_back(&device);
   }
   std::sort(found.begin(), found.end(), [](const Device* a, const Device* b) {
     return a->snapshot.disk_sequence > b->snapshot.disk_sequence;
@@ -239,26 +298,15 @@ std::vector<std::string> Operations::backed_by(const Identity& identity) const {
 }
 
 Task<std::vector<std::string>> Operations::find_by_file(loop::UniqueFd file) {
-  // fstat of a descriptor may wait for the file's server, its close too.
-  const auto inspect = [shared = std::make_shared<loop::UniqueFd>(std::move(file))] {
-    return Identity::of(shared->get());
-  };
-  Identity identity;
-  try {
-    identity = co_await on_worker(parts_.scheduler, WorkLane{0, true}, inspect,
-                                  Clock::now() + limits_.file_patience);
-  } catch (const WorkTimedOut&) {
-    throw file_timeout("file");
-  }
-  co_return backed_by(identity);
+  co_return backed_by(loop::identify_file(file.get()));
 }
 
 Task<std::vector<std::string>> Operations::find_by_path(Caller caller, std::string path) {
   if (path.empty() || path[0] != '/') throw_invalid("path: '" + path + "' is not absolute");
   Authorizer::Details details{{"operation", "FindByPath"}, {"backing-file", path}};
   co_await authorize(caller, find_method(manager_interface, "FindByPath")->action, std::move(details));
-  const auto inspect = [this, path] { return Identity::of(parts_.paths.look_up(path).get()); };
-  Identity identity;
+  const auto inspect = [this, path] { return loop::identify_file(parts_.paths.look_up(path).get()); };
+  loop::FileIdentity identity;
   try {
     identity = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, inspect,
                                   Clock::now() + limits_.file_patience);
@@ -386,8 +434,7 @@ void Operations::remember_node_deletion(unsigned number, uint64_t disk_sequence)
   record.number = number;
   record.disk_sequence = disk_sequence;
   record.owner = device.owner;
-  record.backing_dev = device.snapshot.backing_dev;
-  record.backing_inode = device.snapshot.backing_inode;
+  record.backing = device.snapshot.backing;
   record.keeps_partitions = device.keeps_partitions;
   record.delete_node = true;
   if (parts_.loops.records() && disk_sequence != 0) parts_.loops.records()->write(record);

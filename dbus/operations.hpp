@@ -9,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "core/image_probe.hpp"
 #include "core/loop_manager.hpp"
 #include "core/path_opener.hpp"
 #include "core/resizing.hpp"
@@ -16,7 +17,7 @@
 #include "dbus/authorizer.hpp"
 #include "dbus/caller.hpp"
 #include "dbus/device_follower.hpp"
-#include "dbus/number_locks.hpp"
+#include "dbus/keyed_locks.hpp"
 #include "dbus/object_registry.hpp"
 #include "dbus/options.hpp"
 #include "dbus/scheduler.hpp"
@@ -44,7 +45,8 @@ class Operations {
     DeviceFollower& follower;
   };
 
-  Operations(Parts parts, Limits limits) : parts_(parts), limits_(limits), numbers_(parts.scheduler) {}
+  Operations(Parts parts, Limits limits)
+      : parts_(parts), limits_(limits), numbers_(parts.scheduler), files_(parts.scheduler) {}
 
   // Peers of the private socket need none.
   void set_authorizer(Authorizer* authorizer) { authorizer_ = authorizer; }
@@ -54,6 +56,12 @@ class Operations {
   // Object paths.
   Task<std::string> attach(Caller caller, loop::UniqueFd file, Options options);
   Task<std::string> attach_path(Caller caller, std::string path, Options options);
+  // What attaching would do, without doing it.
+  struct ProbeResult {
+    loop::ImageFacts facts;
+    std::vector<std::string> overlaps;  // object paths
+  };
+  Task<ProbeResult> probe(Caller caller, loop::UniqueFd file, Options options);
   Task<std::string> get_device(std::string dev_path);
   Task<std::vector<std::string>> find_by_file(loop::UniqueFd file);
   Task<std::vector<std::string>> find_by_path(Caller caller, std::string path);
@@ -71,21 +79,26 @@ class Operations {
   void refresh(unsigned number);
 
  private:
-  struct Identity;
   class Reservation;
 
   Task<void> authorize(Caller caller, Action action, Authorizer::Details details);
   Task<void> authorize_on_device(Caller caller, std::string member, unsigned number, uint64_t disk_sequence);
-  Task<std::string> attach_file(Caller caller, loop::UniqueFd file, loop::AttachRequest request);
+  Task<std::string> attach_file(Caller caller, loop::UniqueFd file, AttachOptions options);
+  const Device* find_reusable(const loop::FileIdentity& file, const loop::AttachRequest& request,
+                              uid_t uid) const;
+  void refuse_overlap(const loop::FileIdentity& file, const loop::AttachRequest& request) const;
+  std::vector<const Device*> find_overlaps(const loop::FileIdentity& file,
+                                           const loop::AttachRequest& request) const;
   Task<void> remove_now(unsigned number, uint64_t disk_sequence, RemoveOptions options);
   void remember_node_deletion(unsigned number, uint64_t disk_sequence);
-  std::vector<std::string> backed_by(const Identity& identity) const;
+  std::vector<std::string> backed_by(const loop::FileIdentity& file) const;
   const Device& require_device(unsigned number, uint64_t disk_sequence) const;
 
   Parts parts_;
   Limits limits_;
   Authorizer* authorizer_ = nullptr;
   NumberLocks numbers_;
+  KeyedLocks<loop::FileIdentity> files_;      // reuse and overlap are decided one after another for each file
   std::map<uid_t, unsigned> attaching_;       // by user, counted into the limit
   std::set<std::string> pending_references_;  // of attaches under way
 };

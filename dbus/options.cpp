@@ -25,21 +25,33 @@ OptionRule<Target> rule(const char* key, const char* type, Member Target::*membe
           [member](Target& target, const sdbus::Variant& value) { target.*member = value.get<Value>(); }};
 }
 
-const std::vector<OptionRule<loop::AttachRequest>>& attach_rules() {
+// One that goes into the request of an attach.
+template <typename Value, typename Member>
+OptionRule<AttachOptions> request_rule(const char* key, const char* type,
+                                       Member loop::AttachRequest::*member) {
+  return {key, type, [member](AttachOptions& target, const sdbus::Variant& value) {
+            target.request.*member = value.get<Value>();
+          }};
+}
+
+const std::vector<OptionRule<AttachOptions>>& attach_rules() {
   using loop::AttachRequest;
-  static const std::vector<OptionRule<AttachRequest>> rules{
-      rule<uint64_t>("offset", "t", &AttachRequest::offset),
-      rule<uint64_t>("size-limit", "t", &AttachRequest::size_limit),
-      rule<uint32_t>("block-size", "u", &AttachRequest::block_size),
-      rule<bool>("read-only", "b", &AttachRequest::read_only),
+  static const std::vector<OptionRule<AttachOptions>> rules{
+      request_rule<uint64_t>("offset", "t", &AttachRequest::offset),
+      request_rule<uint64_t>("size-limit", "t", &AttachRequest::size_limit),
+      request_rule<uint32_t>("block-size", "u", &AttachRequest::block_size),
+      request_rule<bool>("block-size-auto", "b", &AttachRequest::probe_block_size),
+      request_rule<bool>("read-only", "b", &AttachRequest::read_only),
       {"partition-scan", "b",
-       [](AttachRequest& request, const sdbus::Variant& value) {
-         request.partition_scan =
+       [](AttachOptions& options, const sdbus::Variant& value) {
+         options.request.partition_scan =
              value.get<bool>() ? loop::PartitionScan::service : loop::PartitionScan::none;
        }},
-      rule<bool>("direct-io", "b", &AttachRequest::direct_io),
-      rule<std::string>("reference", "s", &AttachRequest::reference),
-      rule<uint32_t>("number", "u", &AttachRequest::number),
+      request_rule<bool>("direct-io", "b", &AttachRequest::direct_io),
+      request_rule<std::string>("reference", "s", &AttachRequest::reference),
+      request_rule<uint32_t>("number", "u", &AttachRequest::number),
+      rule<bool>("reuse", "b", &AttachOptions::reuse),
+      rule<bool>("allow-overlap", "b", &AttachOptions::allow_overlap),
   };
   return rules;
 }
@@ -91,7 +103,7 @@ std::vector<std::string> attach_option_names() {
   return names;
 }
 
-loop::AttachRequest decode_attach_options(const Options& options) { return decode(options, attach_rules()); }
+AttachOptions decode_attach_options(const Options& options) { return decode(options, attach_rules()); }
 
 RemoveOptions decode_remove_options(const Options& options) {
   RemoveOptions decoded = decode(options, remove_rules());

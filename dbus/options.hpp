@@ -19,9 +19,15 @@ using Options = std::map<std::string, sdbus::Variant>;
 // Keys that Attach takes.
 std::vector<std::string> attach_option_names();
 
-// The request without its file. Throws InvalidArgs naming the key that is
-// unknown or has another type. Values are checked by core, with the file at hand.
-loop::AttachRequest decode_attach_options(const Options& options);
+struct AttachOptions {
+  loop::AttachRequest request;  // without its file
+  bool reuse = false;
+  bool allow_overlap = false;
+};
+
+// Throws InvalidArgs naming the key that is unknown or has another type. Values
+// are checked by core, with the file at hand.
+AttachOptions decode_attach_options(const Options& options);
 
 struct RemoveOptions {
   loop::RemovalOptions removal;
