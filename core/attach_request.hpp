@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "core/attachment_terms.hpp"
 #include "core/unique_fd.hpp"
 
 namespace loop {
@@ -31,7 +32,7 @@ struct AttachRequest {
   PartitionScan partition_scan = PartitionScan::none;
   std::string reference;           // lo_file_name: at most 62 bytes
   std::optional<unsigned> number;  // this loopN and no other
-  uid_t owner = 0;                 // whom the attachment belongs to, for the records
+  AttachmentTerms terms;           // keeps_partitions follows partition_scan
 };
 
 inline constexpr unsigned max_loop_number = 1048575;  // larger ones wrap in the kernel

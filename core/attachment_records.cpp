@@ -35,7 +35,13 @@ std::string format(const AttachmentRecord& record) {
        << "LOOPD_BACKING_DEV=" << record.backing.dev << "\n"
        << "LOOPD_BACKING_INODE=" << record.backing.inode << "\n"
        << "LOOPD_KEEPS_PARTITIONS=" << record.keeps_partitions << "\n"
-       << "LOOPD_DELETE_NODE=" << record.delete_node << "\n";
+       << "LOOPD_AUTOCLEAR_PENDING=" << record.autoclear_pending << "\n"
+       << "LOOPD_DELETE_NODE=" << record.delete_node << "\n"
+       << "LOOPD_DETACHING=" << record.detaching << "\n";
+  if (!record.lease.empty()) {
+    text << "LOOPD_LEASE=" << record.lease << "\n"
+         << "LOOPD_LEASE_BUS=" << record.lease_bus << "\n";
+  }
   return text.str();
 }
 
@@ -60,8 +66,17 @@ bool assign(AttachmentRecord& record, const std::string& key, const std::string&
   if (key == "LOOPD_BACKING_DEV") return parse(value, record.backing.dev);
   if (key == "LOOPD_BACKING_INODE") return parse(value, record.backing.inode);
   if (key == "LOOPD_KEEPS_PARTITIONS") return parse(value, record.keeps_partitions);
+  if (key == "LOOPD_AUTOCLEAR_PENDING") return parse(value, record.autoclear_pending);
   if (key == "LOOPD_DELETE_NODE") return parse(value, record.delete_node);
+  if (key == "LOOPD_DETACHING") return parse(value, record.detaching);
+  if (key == "LOOPD_LEASE") record.lease = value;
+  if (key == "LOOPD_LEASE_BUS") record.lease_bus = value;
   return true;  // written by a newer version
+}
+
+// Whose, and of what: no record goes without.
+bool is_essential(const std::string& key) {
+  return key == "LOOPD_OWNER_UID" || key == "LOOPD_NUMBER" || key == "LOOPD_DISK_SEQUENCE";
 }
 
 }  // namespace
@@ -125,6 +140,7 @@ std::optional<AttachmentRecord> AttachmentRecords::read_file(const std::string& 
   text.resize(static_cast<size_t>(got));
 
   AttachmentRecord record;
+  int essential = 0;
   std::istringstream lines(text);
   std::string line;
   while (std::getline(lines, line)) {
@@ -132,7 +148,9 @@ std::optional<AttachmentRecord> AttachmentRecords::read_file(const std::string& 
     if (equals == std::string::npos || !assign(record, line.substr(0, equals), line.substr(equals + 1))) {
       return std::nullopt;
     }
+    if (is_essential(line.substr(0, equals))) ++essential;
   }
+  if (essential != 3) return std::nullopt;  // an empty file is no record of uid 0
   return record;
 }
 

@@ -22,13 +22,10 @@
 
 namespace loop {
 
-struct AttachmentRecord {
+struct AttachmentRecord : AttachmentTerms {
   unsigned number = 0;
   uint64_t disk_sequence = 0;  // of the attachment; in an intent, of the number before
-  uid_t owner = 0;
   FileIdentity backing;
-  bool keeps_partitions = false;  // the service added them, and deletes them
-  bool delete_node = false;       // lazily removed: the node goes after the last close
 
   bool operator==(const AttachmentRecord&) const = default;
 };

@@ -39,6 +39,22 @@ bool is_the_file(const std::string& path, const loop_info64& info) {
   return st.st_ino == info.lo_inode && st.st_dev == info.lo_device;
 }
 
+bool read_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
+  const unsigned number = snapshot.number;
+  const auto path = kernel.attribute(number, "loop/backing_file");
+  if (!path && !kernel.has_attribute(number, "loop")) return false;
+  // A file whose name itself ends in " (deleted)" was told apart by apply_status();
+  // don't forget that as long as the kernel reports the same path.
+  const bool known =
+      path && snapshot.identified && !snapshot.backing_file_deleted && *path == snapshot.backing_file;
+  if (!known) set_backing_file(path, snapshot);
+  snapshot.autoclear = to_flag(kernel.attribute(number, "loop/autoclear"));
+  snapshot.direct_io = to_flag(kernel.attribute(number, "loop/dio"));
+  snapshot.block_size =
+      static_cast<unsigned>(to_number(kernel.attribute(number, "queue/logical_block_size")));
+  return true;
+}
+
 }  // namespace
 
 dev_t parse_device_number(const std::string& text) {
@@ -66,30 +82,18 @@ std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned n
     snapshot.size_limit = to_number(kernel.attribute(number, "loop/sizelimit"));
     snapshot.read_only = to_flag(kernel.attribute(number, "ro"));
     snapshot.kernel_partition_scan = to_flag(kernel.attribute(number, "loop/partscan"));
-    if (!refresh_volatile(kernel, snapshot)) return std::nullopt;
+    if (!read_volatile(kernel, snapshot)) return std::nullopt;
     if (to_number(kernel.attribute(number, "diskseq")) == snapshot.disk_sequence) break;
   }
   return snapshot;
 }
 
 bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
-  const unsigned number = snapshot.number;
   if (snapshot.disk_sequence != 0 &&
-      to_number(kernel.attribute(number, "diskseq")) != snapshot.disk_sequence) {
+      to_number(kernel.attribute(snapshot.number, "diskseq")) != snapshot.disk_sequence) {
     return false;
   }
-  const auto path = kernel.attribute(number, "loop/backing_file");
-  if (!path && !kernel.has_attribute(number, "loop")) return false;
-  // A file whose name itself ends in " (deleted)" was told apart by apply_status();
-  // don't forget that as long as the kernel reports the same path.
-  const bool known =
-      path && snapshot.identified && !snapshot.backing_file_deleted && *path == snapshot.backing_file;
-  if (!known) set_backing_file(path, snapshot);
-  snapshot.autoclear = to_flag(kernel.attribute(number, "loop/autoclear"));
-  snapshot.direct_io = to_flag(kernel.attribute(number, "loop/dio"));
-  snapshot.block_size =
-      static_cast<unsigned>(to_number(kernel.attribute(number, "queue/logical_block_size")));
-  return true;
+  return read_volatile(kernel, snapshot);
 }
 
 void apply_status(const loop_info64& info, DeviceSnapshot& snapshot) {

@@ -11,18 +11,21 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/timerfd.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "core/loop_kernel.hpp"
+#include "core/mount_changes.hpp"
 #include "core/unique_fd.hpp"
 
 // Since 5.15; Debian 12's headers have it, older ones may not.
@@ -109,44 +112,37 @@ class LinuxLoopControl final : public LoopControl {
   UniqueFd fd_;
 };
 
+// An event comes before the kernel has let go: IN_CLOSE before the release of the
+// device, the mount table's before the file system has written back its last.
+// When that is done, nothing tells. So after each event it wakes up again, at
+// first soon, then after ever longer times: the end of a use is seen after at
+// most twice the time that it took.
 class LinuxUseWatch final : public UseWatch {
  public:
   LinuxUseWatch()
-      : inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
-        mounts_(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)),
-        swaps_(::open("/proc/swaps", O_RDONLY | O_CLOEXEC)),
-        epoll_(::epoll_create1(EPOLL_CLOEXEC)) {}
+      : inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {}
 
   int add_node(const std::string& path) {
     return result_of(::inotify_add_watch(inotify_.get(), path.c_str(), IN_CLOSE));
   }
   int arm() {
     if (!inotify_ || !epoll_) return -errno;
-    const int r = add_to_epoll(inotify_, EPOLLIN);
-    // Both report POLLPRI after a change; a system without them has no change.
-    if (mounts_) add_to_epoll(mounts_, EPOLLPRI | EPOLLET);
-    if (swaps_) add_to_epoll(swaps_, EPOLLPRI | EPOLLET);
-    return r;
+    epoll_event event{};
+    event.events = EPOLLIN;
+    const int r = result_of(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, inotify_.get(), &event));
+    return r < 0 ? r : result_of(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, mounts_.fd(), &event));
   }
   int fd() const override { return epoll_.get(); }
   void drain() override {
     alignas(inotify_event) std::array<char, 4096> events;
     while (::read(inotify_.get(), events.data(), events.size()) > 0) {
     }
-    std::array<epoll_event, 4> ready;
-    ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), 0);
+    mounts_.drain();
   }
 
  private:
-  int add_to_epoll(const UniqueFd& fd, uint32_t events) {
-    epoll_event event{};
-    event.events = events;
-    return result_of(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd.get(), &event));
-  }
-
   UniqueFd inotify_;
-  UniqueFd mounts_;
-  UniqueFd swaps_;
+  MountChanges mounts_;
   UniqueFd epoll_;
 };
 

@@ -70,7 +70,8 @@ class LoopControl {
 
 // Wakes up when a use of the device may have ended: somebody closed it or one of
 // its partitions, unmounted something, switched swap off. umount(2) closes
-// inside the kernel, which inotify does not see, hence the mount table.
+// inside the kernel, which inotify does not see, hence the mount table. Wakes up
+// now and then without an event, too, as some uses end without one.
 class UseWatch {
  public:
   virtual ~UseWatch() = default;

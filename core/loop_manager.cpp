@@ -102,8 +102,7 @@ Attachment::Attachment(Attachment&& other) noexcept
       bound_(other.bound_),
       lost_(other.lost_),
       snapshot_(std::move(other.snapshot_)),
-      owner_(other.owner_),
-      keeps_partitions_(other.keeps_partitions_),
+      record_(std::move(other.record_)),
       partitions_(std::move(other.partitions_)) {}
 
 Attachment::~Attachment() {
@@ -124,7 +123,6 @@ Attachment LoopManager::attach(const AttachRequest& request) {
   bool fresh = false;
   for (int attempt = 0; attempt < attach_attempts; ++attempt) {
     Attachment attachment(*this);
-    attachment.owner_ = request.owner;
     if (!open_free_node(request, attachment, fresh) || !configure(request, file, block_size, attachment)) {
       // Somebody is at the number that the kernel calls free, and it would offer
       // it again and again: have a new one made.
@@ -219,9 +217,9 @@ bool LoopManager::configure(const AttachRequest& request, const BackingFile& fil
   // show the new file's data under the old file's table.
   delete_partitions(kernel_, node, snapshot.number);
 
-  AttachmentRecord record;
+  AttachmentRecord& record = attachment.record_;
+  static_cast<AttachmentTerms&>(record) = request.terms;
   record.number = snapshot.number;
-  record.owner = request.owner;
   record.backing = file.identity;
   record.keeps_partitions = request.partition_scan == PartitionScan::service;
   const bool has_sequence = read_sequence(node, snapshot.number, record.disk_sequence);
@@ -248,12 +246,9 @@ bool LoopManager::configure(const AttachRequest& request, const BackingFile& fil
     return false;
   }
   attachment.bound_ = true;
-  attachment.keeps_partitions_ = record.keeps_partitions;
   read_sequence(node, snapshot.number, snapshot.disk_sequence);
-  if (keep_record) {
-    record.disk_sequence = snapshot.disk_sequence;
-    records_->commit_intent(record);
-  }
+  record.disk_sequence = snapshot.disk_sequence;
+  if (keep_record) records_->commit_intent(record);
   return true;
 }
 

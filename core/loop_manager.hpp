@@ -29,8 +29,7 @@ class Attachment {
   ~Attachment();
 
   const DeviceSnapshot& snapshot() const { return snapshot_; }
-  uid_t owner() const { return owner_; }
-  bool keeps_partitions() const { return keeps_partitions_; }
+  const AttachmentRecord& record() const { return record_; }
   const std::vector<TableEntry>& partitions() const { return partitions_; }
 
   // From here on the device stays. Hands over the claim on its number, to be
@@ -53,8 +52,7 @@ class Attachment {
   bool bound_ = false;
   bool lost_ = false;  // the device, to somebody who is not waited for
   DeviceSnapshot snapshot_;
-  uid_t owner_ = 0;
-  bool keeps_partitions_ = false;
+  AttachmentRecord record_;
   std::vector<TableEntry> partitions_;
 };
 

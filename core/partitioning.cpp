@@ -48,12 +48,14 @@ std::vector<TableEntry> add_partitions(const LoopKernel& kernel, LoopNode& node,
   return added;
 }
 
-void sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence) {
+std::vector<TableEntry> sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence) {
   loop_info64 info{};
   const auto node = open_attachment(kernel, number, disk_sequence, NodeAccess::read_only, info);
   uint64_t size = 0;
   unsigned block_size = 0;
-  if (node->size(size) < 0 || node->block_size(block_size) < 0) return;
+  int r = node->size(size);
+  if (r >= 0) r = node->block_size(block_size);
+  if (r < 0) throw Error(Errc::failed, -r, "reading the size of loop" + std::to_string(number));
   std::vector<TableEntry> entries = usable_entries(read_partition_table(node->fd(), block_size), size);
   for (const PartitionExtent& known : kernel.partitions(number)) {
     const auto same = std::find_if(entries.begin(), entries.end(),
@@ -64,7 +66,7 @@ void sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence
       node->delete_partition(known.number);
     }
   }
-  add_partitions(kernel, *node, number, entries);
+  return add_partitions(kernel, *node, number, entries);
 }
 
 }  // namespace loop

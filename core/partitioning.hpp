@@ -23,8 +23,8 @@ std::vector<TableEntry> add_partitions(const LoopKernel& kernel, LoopNode& node,
 
 // Makes the kernel's partitions those of the table that is on the device now, by
 // the differences alone: one that is as it was is not touched, one that is in
-// use stays. `disk_sequence` as in open_attachment(). May block on the backing
+// use stays. Returns what was added. `disk_sequence` as in open_attachment(). May block on the backing
 // file's server. Throws Error not_attached, stale, failed.
-void sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence);
+std::vector<TableEntry> sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence);
 
 }  // namespace loop

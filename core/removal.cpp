@@ -93,7 +93,26 @@ Removal::State Removal::detach() {
     node_.reset();
     return State::deferred;
   }
+  note_detaching(true);
   return State::busy;
+}
+
+// Killed between here and give_way(), this process would leave a device that
+// vanishes at its last close; the next one finds the note and takes it back.
+void Removal::note_detaching(bool detaching) {
+  AttachmentRecords* records = manager_.records();
+  const bool was_autoclear = (saved_->info.lo_flags & LO_FLAGS_AUTOCLEAR) != 0;
+  if (!records || disk_sequence_ == 0 || was_autoclear) return;
+  const auto known = records->find(disk_sequence_);
+  AttachmentRecord record = known.value_or(AttachmentRecord());
+  record.number = number_;
+  record.disk_sequence = disk_sequence_;
+  record.detaching = detaching;
+  try {
+    if (known || detaching) records->write(record);
+  } catch (const Error&) {
+    // Without the note, a kill just now is what it is without records.
+  }
 }
 
 Removal::State Removal::give_way() {
@@ -105,6 +124,7 @@ Removal::State Removal::give_way() {
       node_.reset();
       throw Error(Errc::failed, -r, name() + ": is in use, and taking the detach back failed");
     }
+    note_detaching(false);
   }
   node_.reset();
   return State::busy;

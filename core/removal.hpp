@@ -77,6 +77,7 @@ class Removal {
  private:
   bool open();
   State detach();
+  void note_detaching(bool detaching);
   std::string name() const { return "loop" + std::to_string(number_); }
 
   LoopManager& manager_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 namespace loop {
 
@@ -12,11 +13,19 @@ struct DeviceSizes {
   uint64_t after = 0;
 };
 
+struct ResizeOptions {
+  bool force = false;                  // shrink whatever it cuts
+  std::optional<uint64_t> size_limit;  // bytes; a new limit, set first; 0: none
+};
+
 // Computes the size of a device anew from its backing file and limit, as after
 // growing or truncating the file. `disk_sequence` 0: whatever is attached.
-// Refuses (would_truncate) where the file has become so short that the last
-// partition would be cut, as far as the file's path still leads to it. May block
-// on the file's server. Throws Error not_attached, stale, would_truncate, failed.
-DeviceSizes resize(LoopKernel& kernel, unsigned number, uint64_t disk_sequence = 0);
+// Refuses (would_truncate) to shrink below the end of the last partition, of a
+// mounted file system, or of whatever else uses the device exclusively, as far as
+// the size to come can be told: the path of the backing file must still lead to
+// it. May block on the file's server. Throws Error not_attached, stale,
+// would_truncate, invalid_argument, failed.
+DeviceSizes resize(LoopKernel& kernel, unsigned number, uint64_t disk_sequence = 0,
+                   ResizeOptions options = {});
 
 }  // namespace loop

@@ -122,6 +122,7 @@ std::optional<DeviceEvent> UdevMonitor::next() {
       return std::nullopt;
     }
     if (auto event = event_of(device.get())) return event;
+    other_changed_ = true;
   }
 }
 
@@ -129,6 +130,12 @@ bool UdevMonitor::take_overflow() {
   const bool overflowed = overflowed_;
   overflowed_ = false;
   return overflowed;
+}
+
+bool UdevMonitor::take_other_change() {
+  const bool changed = other_changed_;
+  other_changed_ = false;
+  return changed;
 }
 
 std::vector<std::string> UdevMonitor::symlinks(unsigned number) const {

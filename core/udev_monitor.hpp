@@ -45,6 +45,10 @@ class UdevMonitor {
   // is to be looked at again.
   bool take_overflow();
 
+  // True once after an event of a block device that is no loop device: it may lie
+  // on top of one.
+  bool take_other_change();
+
   // udev's links to the whole device, from its data base.
   std::vector<std::string> symlinks(unsigned number) const;
 
@@ -53,6 +57,7 @@ class UdevMonitor {
   std::unique_ptr<Handles> handles_;
   Source source_;
   bool overflowed_ = false;
+  bool other_changed_ = false;
 };
 
 }  // namespace loop

@@ -22,7 +22,7 @@ BusConnection::BusConnection(sd_bus* bus, Operations& operations, TaskGroup& cal
       connection_(sdbus::createBusConnection(bus)),
       gate_(bus),
       operations_(operations),
-      clients_(*connection_),
+      clients_(*connection_, bus),
       authorizer_(*connection_),
       context_{operations,
                calls,
@@ -31,7 +31,8 @@ BusConnection::BusConnection(sd_bus* bus, Operations& operations, TaskGroup& cal
                [this] { return current_caller(); },
                [this] { return message_id(); }},
       manager_(*connection_, context_) {
-  operations_.set_authorizer(&authorizer_);
+  operations_.serve_bus(&authorizer_, &clients_);
+  clients_.on_leave([this](const std::string& name) { context_.calls.start(operations_.client_left(name)); });
   operations_.registry().subscribe(*this);
   for (const auto& [number, device] : operations_.registry().devices()) {
     device_added(device);
@@ -41,7 +42,7 @@ BusConnection::BusConnection(sd_bus* bus, Operations& operations, TaskGroup& cal
 
 BusConnection::~BusConnection() {
   operations_.registry().unsubscribe(*this);
-  operations_.set_authorizer(nullptr);
+  operations_.serve_bus(nullptr, nullptr);
 }
 
 void BusConnection::request_name() { connection_->requestName(sdbus::ServiceName(bus_name)); }

@@ -21,8 +21,12 @@ constexpr const char* departure_rule =
 
 }  // namespace
 
-ClientDirectory::ClientDirectory(sdbus::IConnection& connection)
-    : connection_(connection), bus_(sdbus::createProxy(connection, bus_service, bus_object)) {}
+ClientDirectory::ClientDirectory(sdbus::IConnection& connection, sd_bus* bus)
+    : connection_(connection), bus_(sdbus::createProxy(connection, bus_service, bus_object)) {
+  sd_id128_t id;
+  char text[SD_ID128_STRING_MAX];
+  if (sd_bus_get_bus_id(bus, &id) >= 0) bus_id_ = sd_id128_to_string(id, text);
+}
 
 void ClientDirectory::follow_departures() {
   if (departures_) return;

@@ -3,6 +3,7 @@
 
 #include <sdbus-c++/sdbus-c++.h>
 #include <sys/types.h>
+#include <systemd/sd-bus.h>
 
 #include <functional>
 #include <map>
@@ -19,8 +20,14 @@ class ClientDirectory {
  public:
   using Leaver = std::function<void(const std::string& name)>;
 
-  // `connection` must outlive it.
-  explicit ClientDirectory(sdbus::IConnection& connection);
+  // Both are the same connection, and must outlive it.
+  ClientDirectory(sdbus::IConnection& connection, sd_bus* bus);
+
+  // Names are unique on one bus: its id, and the name, name a client for ever.
+  const std::string& bus_id() const { return bus_id_; }
+
+  // Has called, and has not left.
+  bool is_known(const std::string& name) const { return clients_.contains(name); }
 
   // Throws AccessDenied where the client has left by now.
   Task<uid_t> uid_of(std::string name);
@@ -34,6 +41,7 @@ class ClientDirectory {
   void follow_departures();
 
   sdbus::IConnection& connection_;
+  std::string bus_id_;
   std::unique_ptr<sdbus::IProxy> bus_;
   std::map<std::string, uid_t> clients_;
   Leaver leaver_;

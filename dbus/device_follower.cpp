@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/device_settings.hpp"
 #include "core/error.hpp"
 #include "core/node_deletion.hpp"
 #include "core/partitioning.hpp"
@@ -27,6 +28,18 @@ constexpr auto udev_patience = 10s;
 
 constexpr int look_attempts = 4;
 constexpr auto clean_up_patience = 5s;
+
+// Killed in the middle of a removal, the service has left a device that would
+// vanish at its last close.
+void take_back_detach(loop::LoopManager& loops, loop::AttachmentRecord record) {
+  try {
+    loop::set_autoclear(loops.kernel(), record.number, record.disk_sequence, false);
+    record.detaching = false;
+    loops.records()->write(record);
+  } catch (const loop::Error&) {
+    // Gone by now.
+  }
+}
 
 Device device_of(loop::Examination examination) {
   Device device;
@@ -108,7 +121,7 @@ Task<void> DeviceFollower::look(unsigned number) {
 Task<void> DeviceFollower::sync_if_rewritten(unsigned number) {
   if (rewritten_.erase(number) == 0) co_return;
   const Device* known = registry_.find(number);
-  if (known == nullptr || !known->keeps_partitions) co_return;
+  if (known == nullptr || !known->terms.keeps_partitions) co_return;
   const uint64_t sequence = known->snapshot.disk_sequence;
   if (unresponsive_.contains(sequence)) co_return;
   loop::LoopKernel& kernel = loops_.kernel();
@@ -135,12 +148,11 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   if (!found) {
     const Device* known = registry_.find(number);
     loop::AttachmentRecord gone;
-    const bool ours = known != nullptr && (known->keeps_partitions || known->delete_node);
+    const bool ours = known != nullptr && (known->terms.keeps_partitions || known->terms.delete_node);
     if (known != nullptr) {
       gone.number = number;
       gone.disk_sequence = known->snapshot.disk_sequence;
-      gone.keeps_partitions = known->keeps_partitions;
-      gone.delete_node = known->delete_node;
+      static_cast<loop::AttachmentTerms&>(gone) = known->terms;
       if (loops_.records()) loops_.records()->erase(gone.disk_sequence);
       unresponsive_.erase(gone.disk_sequence);
     }
@@ -181,10 +193,7 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   add_links(device);
   if (const Device* known = registry_.find(number);
       known != nullptr && known->snapshot.disk_sequence == sequence) {
-    device.lease = known->lease;
-    device.owner = known->owner;  // where no record can be kept
-    device.keeps_partitions = known->keeps_partitions;
-    device.delete_node = known->delete_node;
+    device.terms = known->terms;  // where no record can be kept, all that is known
   }
   registry_.publish(std::move(device));
   co_return true;
@@ -194,9 +203,7 @@ void DeviceFollower::apply_record(Device& device) const {
   if (!loops_.records() || device.snapshot.disk_sequence == 0) return;
   const auto record = loops_.records()->find(device.snapshot.disk_sequence);
   if (!record || record->number != device.snapshot.number) return;
-  device.owner = record->owner;
-  device.keeps_partitions = record->keeps_partitions;
-  device.delete_node = record->delete_node;
+  device.terms = *record;
 }
 
 void DeviceFollower::add_links(Device& device) const {
@@ -231,13 +238,12 @@ Task<void> DeviceFollower::clean_up(unsigned number, loop::AttachmentRecord reco
 void DeviceFollower::publish(const loop::Attachment& attachment) {
   loop::Examination examination;
   examination.snapshot = attachment.snapshot();
-  if (attachment.keeps_partitions()) {
+  if (attachment.record().keeps_partitions) {
     examination.partitions = loop::known_partitions(loops_.kernel(), examination.snapshot.number);
     loop::apply_entries(attachment.partitions(), examination.partitions);
   }
   Device device = device_of(std::move(examination));
-  device.owner = attachment.owner();
-  device.keeps_partitions = attachment.keeps_partitions();
+  device.terms = attachment.record();
   if (const auto links = links_.find(device.snapshot.number);
       links != links_.end() && links->second.disk_sequence == device.snapshot.disk_sequence) {
     device.symlinks = links->second.paths;
@@ -306,7 +312,10 @@ Task<void> DeviceFollower::reconcile_records() {
     loop::AttachmentRecords& records = *loops.records();
     for (const loop::AttachmentRecord& record : records.all()) {
       const auto snapshot = loop::read_snapshot(loops.kernel(), record.number);
-      if (snapshot && snapshot->disk_sequence == record.disk_sequence) continue;
+      if (snapshot && snapshot->disk_sequence == record.disk_sequence) {
+        if (record.detaching) take_back_detach(loops, record);
+        continue;
+      }
       records.erase(record.disk_sequence);
       if (!snapshot && record.keeps_partitions) loops.delete_leftover_partitions(record.number);
     }

@@ -9,17 +9,24 @@
 namespace loopd {
 namespace {
 
-Task<loop::DeviceSizes> resize(Operations& operations, Task<Caller> asked, unsigned number,
-                               uint64_t disk_sequence) {
+// Names the caller, then calls the operation. A free function, as the object may
+// be gone before the answer comes.
+template <typename Answer, typename... Parameters, typename... Arguments>
+Task<Answer> call(Operations& operations, Task<Caller> asked,
+                  Task<Answer> (Operations::*operation)(Caller, Target, Parameters...), Target target,
+                  Arguments... arguments) {
   Caller caller = co_await asked;
-  const loop::DeviceSizes sizes = co_await operations.resize(std::move(caller), number, disk_sequence);
-  co_return sizes;
+  Task<Answer> task = (operations.*operation)(std::move(caller), target, std::move(arguments)...);
+  if constexpr (std::is_void_v<Answer>) {
+    co_await task;
+  } else {
+    Answer answer = co_await task;
+    co_return answer;
+  }
 }
 
-Task<void> remove_device(Operations& operations, Task<Caller> asked, unsigned number, uint64_t disk_sequence,
-                         Options options) {
-  Caller caller = co_await asked;
-  co_await operations.remove(std::move(caller), number, disk_sequence, std::move(options));
+std::tuple<uint64_t, uint64_t> both_sizes(const loop::DeviceSizes& sizes) {
+  return {sizes.before, sizes.after};
 }
 
 }  // namespace
@@ -44,21 +51,43 @@ void DeviceObject::changed(const std::vector<std::string>& properties) {
 }
 
 void DeviceObject::Resize(sdbus::Result<uint64_t, uint64_t>&& result) {
-  const auto convert = [](const loop::DeviceSizes& sizes) { return std::tuple(sizes.before, sizes.after); };
-  answer_call(context_, std::move(result),
-              resize(context_.operations, context_.caller(), number_, disk_sequence_), convert);
+  ResizeWithOptions(std::move(result), {});
 }
 
-void DeviceObject::Remove(sdbus::Result<>&& result) { remove(std::move(result), {}); }
+void DeviceObject::ResizeWithOptions(sdbus::Result<uint64_t, uint64_t>&& result, Options options) {
+  answer_call(context_, std::move(result),
+              call(context_.operations, context_.caller(), &Operations::resize, target(), std::move(options)),
+              both_sizes);
+}
+
+void DeviceObject::Open(sdbus::Result<sdbus::UnixFd>&& result, std::string mode) {
+  const auto convert = [](const loop::UniqueFd& fd) { return std::tuple(sdbus::UnixFd(fd.get())); };
+  answer_call(context_, std::move(result),
+              call(context_.operations, context_.caller(), &Operations::open, target(), std::move(mode)),
+              convert);
+}
+
+void DeviceObject::SetAutoclear(sdbus::Result<>&& result, bool enable) {
+  answer_call(context_, std::move(result),
+              call(context_.operations, context_.caller(), &Operations::set_autoclear, target(), enable));
+}
+
+void DeviceObject::SetDirectIO(sdbus::Result<>&& result, bool enable) {
+  answer_call(context_, std::move(result),
+              call(context_.operations, context_.caller(), &Operations::set_direct_io, target(), enable));
+}
+
+void DeviceObject::RescanPartitions(sdbus::Result<>&& result) {
+  answer_call(context_, std::move(result),
+              call(context_.operations, context_.caller(), &Operations::rescan_partitions, target()));
+}
+
+void DeviceObject::Remove(sdbus::Result<>&& result) { RemoveWithOptions(std::move(result), {}); }
 
 void DeviceObject::RemoveWithOptions(sdbus::Result<>&& result, Options options) {
-  remove(std::move(result), std::move(options));
-}
-
-void DeviceObject::remove(sdbus::Result<>&& result, Options options) {
   answer_call(
       context_, std::move(result),
-      remove_device(context_.operations, context_.caller(), number_, disk_sequence_, std::move(options)));
+      call(context_.operations, context_.caller(), &Operations::remove, target(), std::move(options)));
 }
 
 const Device& DeviceObject::device() const {
@@ -97,11 +126,13 @@ uint64_t DeviceObject::SizeLimit() { return snapshot().size_limit; }
 uint32_t DeviceObject::BlockSize() { return fresh_snapshot().block_size; }
 bool DeviceObject::ReadOnly() { return snapshot().read_only; }
 bool DeviceObject::Autoclear() { return fresh_snapshot().autoclear; }
-bool DeviceObject::PartitionScan() { return device().keeps_partitions || snapshot().kernel_partition_scan; }
+bool DeviceObject::PartitionScan() {
+  return device().terms.keeps_partitions || snapshot().kernel_partition_scan;
+}
 bool DeviceObject::DirectIO() { return fresh_snapshot().direct_io; }
 std::string DeviceObject::Reference() { return snapshot().reference; }
-uint32_t DeviceObject::OwnerUID() { return device().owner; }
-std::string DeviceObject::Lease() { return device().lease; }
+uint32_t DeviceObject::OwnerUID() { return device().terms.owner; }
+std::string DeviceObject::Lease() { return device().terms.lease; }
 std::vector<sdbus::ObjectPath> DeviceObject::Partitions() {
   std::vector<sdbus::ObjectPath> paths;
   for (const auto& [number, partition] : device().partitions)

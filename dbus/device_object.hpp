@@ -23,6 +23,11 @@ class DeviceObject final : public sdbus::AdaptorInterfaces<org::example::Loop1_a
   using Options = std::map<std::string, sdbus::Variant>;
 
   void Resize(sdbus::Result<uint64_t, uint64_t>&& result) override;
+  void ResizeWithOptions(sdbus::Result<uint64_t, uint64_t>&& result, Options options) override;
+  void Open(sdbus::Result<sdbus::UnixFd>&& result, std::string mode) override;
+  void SetAutoclear(sdbus::Result<>&& result, bool enable) override;
+  void SetDirectIO(sdbus::Result<>&& result, bool enable) override;
+  void RescanPartitions(sdbus::Result<>&& result) override;
   void Remove(sdbus::Result<>&& result) override;
   void RemoveWithOptions(sdbus::Result<>&& result, Options options) override;
 
@@ -52,7 +57,7 @@ class DeviceObject final : public sdbus::AdaptorInterfaces<org::example::Loop1_a
   const Device& device() const;
   const loop::DeviceSnapshot& snapshot() const { return device().snapshot; }
   const loop::DeviceSnapshot& fresh_snapshot();
-  void remove(sdbus::Result<>&& result, Options options);
+  Target target() const { return {number_, disk_sequence_}; }
 
   ServiceContext& context_;
   unsigned number_;

@@ -17,6 +17,11 @@ constexpr std::array rules{
     MethodRule{manager_interface, "FindByPath", Action::attach_path},
     MethodRule{manager_interface, "ListDevices", Action::none},
     MethodRule{device_interface, "Resize", Action::modify_others, true},
+    MethodRule{device_interface, "ResizeWithOptions", Action::modify_others, true},
+    MethodRule{device_interface, "SetAutoclear", Action::modify_others, true},
+    MethodRule{device_interface, "SetDirectIO", Action::modify_others, true},
+    MethodRule{device_interface, "RescanPartitions", Action::modify_others, true},
+    MethodRule{device_interface, "Open", Action::open},
     MethodRule{device_interface, "Remove", Action::remove_others, true},
     MethodRule{device_interface, "RemoveWithOptions", Action::remove_others, true},
 };
@@ -35,6 +40,8 @@ const char* polkit_name(Action action) {
       return "org.example.Loop1.modify-others";
     case Action::remove_others:
       return "org.example.Loop1.remove-others";
+    case Action::open:
+      return "org.example.Loop1.open";
     case Action::set_reference:
       return "org.example.Loop1.set-reference";
   }

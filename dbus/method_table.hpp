@@ -13,6 +13,7 @@ enum class Action {
   attach_path,
   modify_others,
   remove_others,
+  open,
   set_reference,
 };
 

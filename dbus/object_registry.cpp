@@ -27,12 +27,12 @@ std::vector<std::string> differences(const Device& a, const Device& b) {
   compare("BlockSize", s.block_size, t.block_size);
   compare("ReadOnly", s.read_only, t.read_only);
   compare("Autoclear", s.autoclear, t.autoclear);
-  compare("PartitionScan", s.kernel_partition_scan || a.keeps_partitions,
-          t.kernel_partition_scan || b.keeps_partitions);
+  compare("PartitionScan", s.kernel_partition_scan || a.terms.keeps_partitions,
+          t.kernel_partition_scan || b.terms.keeps_partitions);
   compare("DirectIO", s.direct_io, t.direct_io);
   compare("Reference", s.reference, t.reference);
-  compare("OwnerUID", a.owner, b.owner);
-  compare("Lease", a.lease, b.lease);
+  compare("OwnerUID", a.terms.owner, b.terms.owner);
+  compare("Lease", a.terms.lease, b.terms.lease);
   compare("Symlinks", a.symlinks, b.symlinks);
   return names;
 }
@@ -162,7 +162,7 @@ std::optional<unsigned> ObjectRegistry::find_reference(const std::string& refere
 
 size_t ObjectRegistry::count_owned_by(uid_t uid) const {
   return static_cast<size_t>(std::count_if(devices_.begin(), devices_.end(),
-                                           [uid](const auto& d) { return d.second.owner == uid; }));
+                                           [uid](const auto& d) { return d.second.terms.owner == uid; }));
 }
 
 }  // namespace loopd

@@ -26,10 +26,7 @@ struct Partition {
 // One attached device as clients see it.
 struct Device {
   loop::DeviceSnapshot snapshot;
-  uid_t owner = 0;
-  bool keeps_partitions = false;  // the service added them, and deletes them
-  bool delete_node = false;       // removed lazily: the node goes with the last close
-  std::string lease;
+  loop::AttachmentTerms terms;
   std::vector<std::string> symlinks;
   std::map<unsigned, Partition> partitions;
 

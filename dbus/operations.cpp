@@ -9,8 +9,10 @@
 #include <utility>
 
 #include "core/device_name.hpp"
+#include "core/device_settings.hpp"
 #include "core/error.hpp"
 #include "core/overlap.hpp"
+#include "core/partitioning.hpp"
 #include "core/removal.hpp"
 #include "core/utf8.hpp"
 #include "dbus/errors.hpp"
@@ -34,6 +36,8 @@ std::string describe_file(int fd) {
   const ssize_t length = ::readlink(link.c_str(), target.data(), target.size());
   return length <= 0 ? "" : loop::escape_to_utf8({target.data(), static_cast<size_t>(length)});
 }
+
+std::string name_of(unsigned number) { return "loop" + std::to_string(number); }
 
 loop::Error file_timeout(const std::string& what) {
   return {loop::Errc::timeout, what + ": the file system of the backing file does not answer"};
@@ -86,30 +90,53 @@ Task<void> Operations::authorize(Caller caller, Action action, Authorizer::Detai
   co_await authorizer_->require(caller, action, details);
 }
 
-const Device& Operations::require_device(unsigned number, uint64_t disk_sequence) const {
-  const Device* device = parts_.registry.find(number);
-  if (device == nullptr) {
-    throw loop::Error(loop::Errc::not_attached,
-                      "loop" + std::to_string(number) + ": is not attached any more");
-  }
-  if (device->snapshot.disk_sequence != disk_sequence) {
-    throw loop::Error(loop::Errc::stale, "loop" + std::to_string(number) + ": is another attachment by now");
+const Device& Operations::require_device(Target target) const {
+  const std::string name = name_of(target.number);
+  const Device* device = parts_.registry.find(target.number);
+  if (device == nullptr) throw loop::Error(loop::Errc::not_attached, name + ": is not attached any more");
+  if (device->snapshot.disk_sequence != target.disk_sequence) {
+    throw loop::Error(loop::Errc::stale, name + ": is another attachment by now");
   }
   return *device;
 }
 
-Task<void> Operations::authorize_on_device(Caller caller, std::string member, unsigned number,
-                                           uint64_t disk_sequence) {
+// The device may be another one after the answer: look again.
+Task<void> Operations::authorize_on_device(Caller caller, std::string member, Target target) {
   const MethodRule& rule = *find_method(device_interface, member);
-  const Device& device = require_device(number, disk_sequence);
-  if (rule.owner_may && caller.uid == device.owner && caller.uid != unmapped_uid) co_return;
+  const Device& device = require_device(target);
+  if (rule.owner_may && caller.uid == device.terms.owner && caller.uid != unmapped_uid) co_return;
   Authorizer::Details details{
       {"operation", member},
       {"device", device.snapshot.dev_path()},
       {"backing-file", loop::escape_to_utf8(device.snapshot.backing_file)},
-      {"owner-uid", std::to_string(device.owner)},
+      {"owner-uid", std::to_string(device.terms.owner)},
   };
   co_await authorize(caller, rule.action, std::move(details));
+}
+
+// Changes a device on a worker, alone on its number, and publishes what it is
+// afterwards. The kernel checks the disk sequence once more.
+template <typename Work>
+auto Operations::work_on_device(Caller caller, Target target, Work work)
+    -> Task<std::invoke_result_t<Work&, loop::LoopKernel&>> {
+  using Result = std::invoke_result_t<Work&, loop::LoopKernel&>;
+  const auto lock = co_await numbers_.acquire(target.number);
+  require_device(target);
+  const auto job = [&kernel = parts_.loops.kernel(), work]() mutable { return work(kernel); };
+  Task<Result> task =
+      on_worker(parts_.scheduler, WorkLane{caller.uid, true}, job, Clock::now() + limits_.file_patience);
+  try {
+    if constexpr (std::is_void_v<Result>) {
+      co_await task;
+    } else {
+      Result result = co_await task;
+      co_await parts_.follower.look(target.number);
+      co_return result;
+    }
+  } catch (const WorkTimedOut&) {
+    throw file_timeout(name_of(target.number));
+  }
+  if constexpr (std::is_void_v<Result>) co_await parts_.follower.look(target.number);
 }
 
 Task<std::string> Operations::attach(Caller caller, loop::UniqueFd file, Options options) {
@@ -156,13 +183,18 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
     if (const Device* device = find_reusable(identity, request, caller.uid)) co_return device->path();
   }
   if (!options.allow_overlap) refuse_overlap(identity, request);
+  if (options.lease) {
+    if (clients_ == nullptr) throw_invalid("lease: there is no bus that the caller could leave");
+    request.terms.lease = caller.name;
+    request.terms.lease_bus = clients_->bus_id();
+  }
   const Reservation reservation(*this, caller.uid, request.reference);
   NumberLocks::Lock number_lock;
   if (request.number && *request.number <= loop::max_loop_number) {
     number_lock = co_await numbers_.acquire(*request.number);
   }
   request.file = std::move(file);
-  request.owner = caller.uid;
+  request.terms.owner = caller.uid;
 
   // The request goes with the work: the descriptor is closed on the worker, where
   // closing may wait for the file's server.
@@ -190,12 +222,15 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
     co_await on_worker(scheduler, kernel_lane, undo);
     parts_.follower.settle(number);
     throw loop::Error(loop::Errc::timeout,
-                      "loop" + std::to_string(number) + ": udev did not finish with its partitions in time");
+                      name_of(number) + ": udev did not finish with its partitions in time");
   }
   parts_.follower.publish(*attachment);
-  const std::string path = require_device(number, attachment->snapshot().disk_sequence).path();
+  const std::string path = require_device({number, attachment->snapshot().disk_sequence}).path();
+  const Target target{number, attachment->snapshot().disk_sequence};
   attachment->commit().release();
   parts_.follower.settle(number);
+  // Left while the kernel was at work: nobody heard of the device that was to come.
+  if (options.lease && !clients_->is_known(caller.name)) co_await end_lease(target);
   co_return path;
 }
 
@@ -207,17 +242,17 @@ const Device* Operations::find_reusable(const loop::FileIdentity& file, const lo
     const loop::DeviceSnapshot& s = device.snapshot;
     const bool same_block =
         request.block_size == 0 ? !request.probe_block_size : request.block_size == s.block_size;
-    const bool same = device.owner == uid && loop::maps_file(s, file) && s.offset == request.offset &&
+    const bool same = device.terms.owner == uid && loop::maps_file(s, file) && s.offset == request.offset &&
                       s.size_limit == request.size_limit && s.read_only == request.read_only && same_block;
     if (!same || (request.number && *request.number != number)) continue;
-    const std::string name = "loop" + std::to_string(number);
+    const std::string name = name_of(number);
     if (!request.reference.empty() && request.reference != s.reference) {
       throw_invalid("reference: " + name + " could be reused, but its reference is '" + s.reference + "'");
     }
     if (request.direct_io && !s.direct_io)
       throw_invalid("direct-io: " + name + " could be reused, but has none");
     const bool scan = request.partition_scan != loop::PartitionScan::none;
-    if (scan && !device.keeps_partitions) {
+    if (scan && !device.terms.keeps_partitions) {
       throw_invalid("partition-scan: " + name + " could be reused, but its partitions are not scanned");
     }
     return &device;
@@ -337,36 +372,163 @@ void Operations::refresh(unsigned number) {
   parts_.registry.publish(std::move(fresh));
 }
 
-Task<loop::DeviceSizes> Operations::resize(Caller caller, unsigned number, uint64_t disk_sequence) {
-  co_await authorize_on_device(caller, "Resize", number, disk_sequence);
-  const auto lock = co_await numbers_.acquire(number);
-  require_device(number, disk_sequence);
-  loop::LoopKernel& kernel = parts_.loops.kernel();
-  const auto work = [&kernel, number, disk_sequence] { return loop::resize(kernel, number, disk_sequence); };
-  loop::DeviceSizes sizes;
-  try {
-    sizes = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, work,
-                               Clock::now() + limits_.file_patience);
-  } catch (const WorkTimedOut&) {
-    throw file_timeout("loop" + std::to_string(number));
-  }
-  co_await parts_.follower.look(number);
+Task<loop::DeviceSizes> Operations::resize(Caller caller, Target target, Options options) {
+  const loop::ResizeOptions decoded = decode_resize_options(options);
+  co_await authorize_on_device(caller, "ResizeWithOptions", target);
+  const auto work = [target, decoded](loop::LoopKernel& kernel) {
+    return loop::resize(kernel, target.number, target.disk_sequence, decoded);
+  };
+  const loop::DeviceSizes sizes = co_await work_on_device(caller, target, work);
   co_return sizes;
 }
 
-Task<void> Operations::remove(Caller caller, unsigned number, uint64_t disk_sequence, Options options) {
-  const RemoveOptions decoded = decode_remove_options(options);
-  co_await authorize_on_device(caller, "Remove", number, disk_sequence);
-  if (decoded.disk_sequence && *decoded.disk_sequence != disk_sequence) {
-    throw loop::Error(loop::Errc::stale, "disk-sequence: loop" + std::to_string(number) + " has " +
-                                             std::to_string(disk_sequence) + ", not " +
-                                             std::to_string(*decoded.disk_sequence));
+Task<loop::UniqueFd> Operations::open(Caller caller, Target target, std::string mode) {
+  if (mode != "r" && mode != "rw") throw_invalid("mode: '" + mode + "' is neither r nor rw");
+  co_await authorize_on_device(caller, "Open", target);
+  const bool arm = require_device(target).terms.autoclear_pending;
+  const auto work = [target, arm, writable = mode == "rw"](loop::LoopKernel& kernel) {
+    loop::UniqueFd fd = loop::open_device(kernel, target.number, target.disk_sequence, writable);
+    if (arm) loop::set_autoclear(kernel, target.number, target.disk_sequence, true);  // this is the first use
+    return fd;
+  };
+  loop::UniqueFd fd = co_await work_on_device(caller, target, work);
+  if (arm) {
+    loop::AttachmentTerms terms = require_device(target).terms;
+    terms.autoclear_pending = false;
+    remember(require_device(target), terms);
   }
-  require_device(number, disk_sequence);
-  co_await remove_now(number, disk_sequence, decoded);
+  co_return fd;
 }
 
-Task<void> Operations::remove_now(unsigned number, uint64_t disk_sequence, RemoveOptions options) {
+Task<void> Operations::set_autoclear(Caller caller, Target target, bool enable) {
+  co_await authorize_on_device(caller, "SetAutoclear", target);
+  // Set on a device that nobody uses, the kernel's flag would end it at once.
+  const auto work = [target, enable](loop::LoopKernel& kernel) {
+    const bool now = !enable || loop::is_used_exclusively(kernel, target.number);
+    if (now) loop::set_autoclear(kernel, target.number, target.disk_sequence, enable);
+    return now;
+  };
+  const bool done = co_await work_on_device(caller, target, work);
+  loop::AttachmentTerms terms = require_device(target).terms;
+  terms.autoclear_pending = enable && !done;
+  if (enable) terms.delete_node = true;
+  remember(require_device(target), terms);
+}
+
+Task<void> Operations::arm_autoclear() {
+  std::vector<Target> pending;
+  for (const auto& [number, device] : parts_.registry.devices()) {
+    if (device.terms.autoclear_pending) pending.push_back({number, device.snapshot.disk_sequence});
+  }
+  for (const Target& target : pending) {
+    const auto work = [target](loop::LoopKernel& kernel) {
+      const bool used = loop::is_used_exclusively(kernel, target.number);
+      if (used) loop::set_autoclear(kernel, target.number, target.disk_sequence, true);
+      return used;
+    };
+    try {
+      const bool armed = co_await work_on_device(Caller(), target, work);
+      if (!armed) continue;
+      loop::AttachmentTerms terms = require_device(target).terms;
+      terms.autoclear_pending = false;
+      remember(require_device(target), terms);
+    } catch (const loop::Error&) {
+      // Gone in the meantime; or it does not answer, and is tried again at the
+      // next change.
+    }
+  }
+}
+
+Task<void> Operations::set_direct_io(Caller caller, Target target, bool enable) {
+  co_await authorize_on_device(caller, "SetDirectIO", target);
+  const auto work = [target, enable](loop::LoopKernel& kernel) {
+    loop::set_direct_io(kernel, target.number, target.disk_sequence, enable);
+  };
+  co_await work_on_device(caller, target, work);
+}
+
+Task<void> Operations::rescan_partitions(Caller caller, Target target) {
+  co_await authorize_on_device(caller, "RescanPartitions", target);
+  const auto lock = co_await numbers_.acquire(target.number);
+  loop::AttachmentTerms terms = require_device(target).terms;
+  terms.keeps_partitions = true;
+  remember(require_device(target), terms);
+
+  auto claim = parts_.loops.claim(target.number);
+  const auto work = [&kernel = parts_.loops.kernel(), target] {
+    return loop::sync_partitions(kernel, target.number, target.disk_sequence);
+  };
+  std::exception_ptr failure;
+  try {
+    const std::vector<loop::TableEntry> added = co_await on_worker(
+        parts_.scheduler, WorkLane{caller.uid, true}, work, Clock::now() + limits_.file_patience);
+    co_await parts_.follower.wait_for_udev(target.number, target.disk_sequence, added);
+  } catch (const WorkTimedOut&) {
+    failure = std::make_exception_ptr(file_timeout(name_of(target.number)));
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  claim.release();
+  parts_.follower.settle(target.number);
+  co_await parts_.follower.look(target.number);
+  if (failure) std::rethrow_exception(failure);
+}
+
+Task<void> Operations::remove(Caller caller, Target target, Options options) {
+  const RemoveOptions decoded = decode_remove_options(options);
+  co_await authorize_on_device(caller, "RemoveWithOptions", target);
+  if (decoded.disk_sequence && *decoded.disk_sequence != target.disk_sequence) {
+    throw loop::Error(loop::Errc::stale, "disk-sequence: " + name_of(target.number) + " has " +
+                                             std::to_string(target.disk_sequence) + ", not " +
+                                             std::to_string(*decoded.disk_sequence));
+  }
+  require_device(target);
+  co_await remove_now(target, decoded);
+}
+
+Task<void> Operations::client_left(std::string name) {
+  std::vector<Target> leased;
+  for (const auto& [number, device] : parts_.registry.devices()) {
+    if (device.terms.lease == name) leased.push_back({number, device.snapshot.disk_sequence});
+  }
+  for (const Target& target : leased) co_await end_lease(target);
+}
+
+// Leases of clients that left while no service ran, or while the bus was away:
+// names start anew on another bus.
+Task<void> Operations::check_leases() {
+  std::map<Target, loop::AttachmentTerms> leased;
+  for (const auto& [number, device] : parts_.registry.devices()) {
+    if (!device.terms.lease.empty())
+      leased.emplace(Target{number, device.snapshot.disk_sequence}, device.terms);
+  }
+  for (const auto& [target, terms] : leased) {
+    bool present = false;
+    if (clients_ != nullptr && terms.lease_bus == clients_->bus_id()) {
+      try {
+        co_await clients_->uid_of(terms.lease);
+        present = true;
+      } catch (const sdbus::Error&) {
+        // Not on the bus.
+      }
+    }
+    if (!present) co_await end_lease(target);
+  }
+}
+
+Task<void> Operations::end_lease(Target target) {
+  RemoveOptions lazily;
+  lazily.removal.lazy = true;
+  try {
+    co_await remove_now(target, lazily);
+  } catch (const loop::Error&) {
+    // Detached by somebody else: that is all that was promised.
+  }
+}
+
+Task<void> Operations::remove_now(Target target, RemoveOptions options) {
+  const unsigned number = target.number;
+  const uint64_t disk_sequence = target.disk_sequence;
   Scheduler& scheduler = parts_.scheduler;
   const auto removal = std::make_shared<loop::Removal>(parts_.loops, number, disk_sequence, options.removal);
   const auto attempt = [removal] { return removal->attempt(); };
@@ -398,12 +560,17 @@ Task<void> Operations::remove_now(unsigned number, uint64_t disk_sequence, Remov
       }
     } catch (const WorkTimedOut&) {
       // Whatever it arms when it comes back, it takes back: it is abandoned.
-      failure = std::make_exception_ptr(file_timeout("loop" + std::to_string(number)));
+      failure = std::make_exception_ptr(file_timeout(name_of(number)));
     } catch (...) {
       failure = std::current_exception();
     }
-    if (state == loop::Removal::State::deferred && !options.removal.keep_node) {
-      remember_node_deletion(number, disk_sequence);
+    const Device* device = parts_.registry.find(number);
+    if (state == loop::Removal::State::deferred && device &&
+        device->snapshot.disk_sequence == disk_sequence) {
+      // It goes with its last close, and then its node is to go, too.
+      loop::AttachmentTerms terms = device->terms;
+      terms.delete_node = !options.removal.keep_node;
+      remember(*device, terms);
     }
     claim.release();
     parts_.follower.settle(number);
@@ -424,20 +591,17 @@ Task<void> Operations::remove_now(unsigned number, uint64_t disk_sequence, Remov
   co_await on_worker(scheduler, kernel_lane, refuse);
 }
 
-// The device goes with its last close; its node is to go then, too.
-void Operations::remember_node_deletion(unsigned number, uint64_t disk_sequence) {
-  const Device* known = parts_.registry.find(number);
-  if (known == nullptr || known->snapshot.disk_sequence != disk_sequence) return;
-  Device device = *known;
-  device.delete_node = true;
+// What the kernel can't know of a device, for now and after a restart.
+void Operations::remember(const Device& known, const loop::AttachmentTerms& terms) {
+  const unsigned number = known.snapshot.number;
   loop::AttachmentRecord record;
+  static_cast<loop::AttachmentTerms&>(record) = terms;
   record.number = number;
-  record.disk_sequence = disk_sequence;
-  record.owner = device.owner;
-  record.backing = device.snapshot.backing;
-  record.keeps_partitions = device.keeps_partitions;
-  record.delete_node = true;
-  if (parts_.loops.records() && disk_sequence != 0) parts_.loops.records()->write(record);
+  record.disk_sequence = known.snapshot.disk_sequence;
+  record.backing = known.snapshot.backing;
+  if (parts_.loops.records() && record.disk_sequence != 0) parts_.loops.records()->write(record);
+  Device device = known;
+  device.terms = terms;
   parts_.registry.publish(std::move(device));
 }
 

@@ -16,6 +16,7 @@
 #include "core/unique_fd.hpp"
 #include "dbus/authorizer.hpp"
 #include "dbus/caller.hpp"
+#include "dbus/client_directory.hpp"
 #include "dbus/device_follower.hpp"
 #include "dbus/keyed_locks.hpp"
 #include "dbus/object_registry.hpp"
@@ -24,6 +25,14 @@
 #include "dbus/task.hpp"
 
 namespace loopd {
+
+// One attachment: what a caller saw as a device's object.
+struct Target {
+  unsigned number = 0;
+  uint64_t disk_sequence = 0;
+
+  auto operator<=>(const Target&) const = default;
+};
 
 struct Limits {
   unsigned devices_per_user = 64;                   // uid 0 is not limited
@@ -48,8 +57,11 @@ class Operations {
   Operations(Parts parts, Limits limits)
       : parts_(parts), limits_(limits), numbers_(parts.scheduler), files_(parts.scheduler) {}
 
-  // Peers of the private socket need none.
-  void set_authorizer(Authorizer* authorizer) { authorizer_ = authorizer; }
+  // Of the system bus, as long as there is one.
+  void serve_bus(Authorizer* authorizer, ClientDirectory* clients) {
+    authorizer_ = authorizer;
+    clients_ = clients;
+  }
   const Limits& limits() const { return limits_; }
   ObjectRegistry& registry() { return parts_.registry; }
 
@@ -70,9 +82,22 @@ class Operations {
   using Listing = std::vector<std::tuple<std::string, std::string, std::string, std::string>>;
   Task<Listing> list_devices();
 
-  // The device is the attachment that the caller saw: number and disk sequence.
-  Task<loop::DeviceSizes> resize(Caller caller, unsigned number, uint64_t disk_sequence);
-  Task<void> remove(Caller caller, unsigned number, uint64_t disk_sequence, Options options);
+  Task<loop::DeviceSizes> resize(Caller caller, Target target, Options options);
+  Task<loop::UniqueFd> open(Caller caller, Target target, std::string mode);
+  Task<void> set_autoclear(Caller caller, Target target, bool enable);
+  Task<void> set_direct_io(Caller caller, Target target, bool enable);
+  Task<void> rescan_partitions(Caller caller, Target target);
+  Task<void> remove(Caller caller, Target target, Options options);
+
+  // Ends what the client held: its leases.
+  Task<void> client_left(std::string name);
+
+  // At start: ends the leases whose holders left unheard.
+  Task<void> check_leases();
+
+  // To be called when a mount, swap or other block device may have come: sets the
+  // kernel's flag on devices whose autoclear is pending and that are used now.
+  Task<void> arm_autoclear();
 
   // Reads again what changes without an event, for Get and GetAll, and tells the
   // difference soon.
@@ -82,21 +107,26 @@ class Operations {
   class Reservation;
 
   Task<void> authorize(Caller caller, Action action, Authorizer::Details details);
-  Task<void> authorize_on_device(Caller caller, std::string member, unsigned number, uint64_t disk_sequence);
+  Task<void> authorize_on_device(Caller caller, std::string member, Target target);
   Task<std::string> attach_file(Caller caller, loop::UniqueFd file, AttachOptions options);
   const Device* find_reusable(const loop::FileIdentity& file, const loop::AttachRequest& request,
                               uid_t uid) const;
   void refuse_overlap(const loop::FileIdentity& file, const loop::AttachRequest& request) const;
   std::vector<const Device*> find_overlaps(const loop::FileIdentity& file,
                                            const loop::AttachRequest& request) const;
-  Task<void> remove_now(unsigned number, uint64_t disk_sequence, RemoveOptions options);
-  void remember_node_deletion(unsigned number, uint64_t disk_sequence);
+  Task<void> end_lease(Target target);
+  Task<void> remove_now(Target target, RemoveOptions options);
+  template <typename Work>
+  auto work_on_device(Caller caller, Target target, Work work)
+      -> Task<std::invoke_result_t<Work&, loop::LoopKernel&>>;
+  void remember(const Device& known, const loop::AttachmentTerms& terms);
   std::vector<std::string> backed_by(const loop::FileIdentity& file) const;
-  const Device& require_device(unsigned number, uint64_t disk_sequence) const;
+  const Device& require_device(Target target) const;
 
   Parts parts_;
   Limits limits_;
   Authorizer* authorizer_ = nullptr;
+  ClientDirectory* clients_ = nullptr;
   NumberLocks numbers_;
   KeyedLocks<loop::FileIdentity> files_;      // reuse and overlap are decided one after another for each file
   std::map<uid_t, unsigned> attaching_;       // by user, counted into the limit

@@ -52,6 +52,11 @@ const std::vector<OptionRule<AttachOptions>>& attach_rules() {
       request_rule<uint32_t>("number", "u", &AttachRequest::number),
       rule<bool>("reuse", "b", &AttachOptions::reuse),
       rule<bool>("allow-overlap", "b", &AttachOptions::allow_overlap),
+      rule<bool>("lease", "b", &AttachOptions::lease),
+      {"autoclear", "b",
+       [](AttachOptions& options, const sdbus::Variant& value) {
+         options.request.terms.autoclear_pending = value.get<bool>();
+       }},
   };
   return rules;
 }
@@ -73,6 +78,14 @@ const std::vector<OptionRule<RemoveOptions>>& remove_rules() {
          }
          options.timeout = std::chrono::microseconds(microseconds);
        }},
+  };
+  return rules;
+}
+
+const std::vector<OptionRule<loop::ResizeOptions>>& resize_rules() {
+  static const std::vector<OptionRule<loop::ResizeOptions>> rules{
+      rule<bool>("force", "b", &loop::ResizeOptions::force),
+      rule<uint64_t>("size-limit", "t", &loop::ResizeOptions::size_limit),
   };
   return rules;
 }
@@ -103,7 +116,17 @@ std::vector<std::string> attach_option_names() {
   return names;
 }
 
-AttachOptions decode_attach_options(const Options& options) { return decode(options, attach_rules()); }
+AttachOptions decode_attach_options(const Options& options) {
+  AttachOptions decoded = decode(options, attach_rules());
+  if (decoded.reuse && decoded.lease) {
+    throw_invalid("lease: makes no sense with reuse, as another may rely on the device");
+  }
+  // It goes with its last close; nothing stays behind.
+  decoded.request.terms.delete_node = decoded.request.terms.autoclear_pending;
+  return decoded;
+}
+
+loop::ResizeOptions decode_resize_options(const Options& options) { return decode(options, resize_rules()); }
 
 RemoveOptions decode_remove_options(const Options& options) {
   RemoveOptions decoded = decode(options, remove_rules());

@@ -11,6 +11,7 @@
 
 #include "core/attach_request.hpp"
 #include "core/removal.hpp"
+#include "core/resizing.hpp"
 
 namespace loopd {
 
@@ -23,11 +24,14 @@ struct AttachOptions {
   loop::AttachRequest request;  // without its file
   bool reuse = false;
   bool allow_overlap = false;
+  bool lease = false;
 };
 
 // Throws InvalidArgs naming the key that is unknown or has another type. Values
 // are checked by core, with the file at hand.
 AttachOptions decode_attach_options(const Options& options);
+
+loop::ResizeOptions decode_resize_options(const Options& options);
 
 struct RemoveOptions {
   loop::RemovalOptions removal;

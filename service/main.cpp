@@ -14,6 +14,7 @@
 #include "core/error.hpp"
 #include "core/loop_control.hpp"
 #include "core/loop_manager.hpp"
+#include "core/mount_changes.hpp"
 #include "core/path_opener.hpp"
 #include "core/udev_monitor.hpp"
 #include "dbus/bus_connection.hpp"
@@ -71,6 +72,7 @@ class Service {
       events_.on_signal(signal, [this, signal] { stop(signal); });
     }
     follow_events();
+    follow_mounts();
     // The name is asked for when the tree is complete: who finds us finds all.
     looks_.start(start());
     return events_.run();
@@ -91,10 +93,18 @@ class Service {
     }
     events_source_ = events_.on_readable(monitor_.fd(), [this] {
       while (const auto event = monitor_.next()) follower_.handle(*event);
+      if (monitor_.take_other_change()) looks_.start(operations_.arm_autoclear());
       if (monitor_.take_overflow()) {
         log::warning("device events were lost, looking at every device again");
         looks_.start(follower_.enumerate());
       }
+    });
+  }
+
+  void follow_mounts() {
+    mounts_source_ = events_.on_readable(mounts_.fd(), [this] {
+      mounts_.drain();
+      looks_.start(operations_.arm_autoclear());
     });
   }
 
@@ -116,6 +126,8 @@ class Service {
       events_.exit(EXIT_FAILURE);
       co_return;
     }
+    looks_.start(operations_.check_leases());
+    looks_.start(operations_.arm_autoclear());
     const auto count = std::to_string(registry_.devices().size());
     log::info("ready, " + count + " devices attached");
     sd_notify(0, ("READY=1\nSTATUS=" + count + " devices").c_str());
@@ -164,7 +176,9 @@ class Service {
   DeviceFollower follower_;
   Operations operations_;
   loop::UdevMonitor monitor_;
+  loop::MountChanges mounts_;
   std::unique_ptr<Scheduler::Registration> events_source_;
+  std::unique_ptr<Scheduler::Registration> mounts_source_;
   std::unique_ptr<Scheduler::Registration> stop_timer_;
   sd_bus* raw_bus_ = nullptr;  // owned by bus_
   std::unique_ptr<BusConnection> bus_;

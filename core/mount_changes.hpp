@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include "core/unique_fd.hpp"
+
+namespace loop {
+
+// Wakes up when the mount table of this process's namespace or the list of swap
+// areas has changed: /proc tells by poll.
+class MountChanges {
+ public:
+  // Throws Error failed.
+  MountChanges();
+
+  int fd() const { return epoll_.get(); }  // readable after a change, until drained
+  void drain();
+
+ private:
+  UniqueFd mounts_;
+  UniqueFd swaps_;
+  UniqueFd epoll_;
+};
+
+}  // namespace loop
