@@ -225,6 +225,8 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
                       name_of(number) + ": udev did not finish with its partitions in time");
   }
   parts_.follower.publish(*attachment);
+  parts_.log("attached " + loop::escape_to_utf8(attachment->snapshot().backing_file) + " to " +
+             name_of(number) + " for user " + std::to_string(caller.uid));
   const std::string path = require_device({number, attachment->snapshot().disk_sequence}).path();
   const Target target{number, attachment->snapshot().disk_sequence};
   attachment->commit().release();
@@ -557,6 +559,7 @@ Task<void> Operations::remove_now(Target target, RemoveOptions options) {
       if (state == loop::Removal::State::detached) {
         co_await on_worker(scheduler, kernel_lane, finish);
         parts_.registry.withdraw(number, disk_sequence);
+        parts_.log("removed " + name_of(number));
       }
     } catch (const WorkTimedOut&) {
       // Whatever it arms when it comes back, it takes back: it is abandoned.

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -52,6 +53,7 @@ class Operations {
     const loop::PathOpener& paths;
     ObjectRegistry& registry;
     DeviceFollower& follower;
+    std::function<void(const std::string&)> log;  // what an administrator wants to read later
   };
 
   Operations(Parts parts, Limits limits)

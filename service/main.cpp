@@ -56,7 +56,7 @@ class Service {
                [](auto exception) { log::error("a call failed to be answered: " + text_of(exception)); }),
         looks_(events_, [](auto exception) { log::error("cannot follow a device: " + text_of(exception)); }),
         follower_(events_, looks_, loops_, registry_),
-        operations_({events_, loops_, paths_, registry_, follower_}, limits_of(line)),
+        operations_({events_, loops_, paths_, registry_, follower_, log::info}, limits_of(line)),
         monitor_(loop::udev_is_running() ? loop::UdevMonitor::Source::udev
                                          : loop::UdevMonitor::Source::kernel) {}
 
