@@ -33,10 +33,12 @@ void set_backing_file(const std::optional<std::string>& path, DeviceSnapshot& sn
 }
 
 // The kernel packs device numbers into loop_info64 in the layout of glibc's dev_t.
-bool is_the_file(const std::string& path, const loop_info64& info) {
+// The size of the file, if the path leads to it.
+std::optional<uint64_t> size_of_the_file(const std::string& path, const loop_info64& info) {
   struct stat st {};
-  if (::stat(path.c_str(), &st) < 0) return false;
-  return st.st_ino == info.lo_inode && st.st_dev == info.lo_device;
+  if (::stat(path.c_str(), &st) < 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+  if (st.st_ino != info.lo_inode || st.st_dev != info.lo_device) return std::nullopt;
+  return static_cast<uint64_t>(st.st_size);
 }
 
 bool read_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
@@ -114,12 +116,14 @@ void apply_status(const loop_info64& info, DeviceSnapshot& snapshot) {
   // losetup writes the path there; a path is no reference.
   snapshot.reference = reference.find('/') == std::string::npos ? escape_to_utf8(reference) : "";
 
-  if (snapshot.backing_file_deleted) {
-    std::string whole = snapshot.backing_file + std::string(deleted_suffix);
-    if (is_the_file(whole, info)) {
-      snapshot.backing_file = std::move(whole);
-      snapshot.backing_file_deleted = false;
-    }
+  std::string path = snapshot.backing_file;
+  if (snapshot.backing_file_deleted) path += deleted_suffix;
+  const auto size = size_of_the_file(path, info);
+  snapshot.backing_size = size.value_or(0);
+  if (size && snapshot.backing_file_deleted) {
+    // Its name ends like that, and it is there.
+    snapshot.backing_file = std::move(path);
+    snapshot.backing_file_deleted = false;
   }
 }
 

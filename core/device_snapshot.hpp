@@ -24,9 +24,10 @@ struct DeviceSnapshot {
   std::string backing_file;    // the path's bytes, without " (deleted)"; empty where
                                // the kernel cannot tell it (longer than a page)
   bool backing_file_deleted = false;
-  bool identified = false;  // the two below were read (GET_STATUS64)
+  bool identified = false;  // the next three were read (GET_STATUS64)
   FileIdentity backing;
-  std::string reference;  // lo_file_name, empty where it holds a path
+  uint64_t backing_size = 0;  // of the file, bytes; 0 where its path does not lead to it
+  std::string reference;      // lo_file_name, empty where it holds a path
   uint64_t size = 0;
   uint64_t offset = 0;
   uint64_t size_limit = 0;

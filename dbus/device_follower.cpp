@@ -26,6 +26,9 @@ constexpr auto describe_patience = 2s;
 // patience is 25 s.
 constexpr auto udev_patience = 10s;
 
+// Changes of a file within this are told together.
+constexpr auto file_change_delay = 50ms;
+
 constexpr int look_attempts = 4;
 constexpr auto clean_up_patience = 5s;
 
@@ -86,6 +89,15 @@ void DeviceFollower::handle(const loop::DeviceEvent& event) {
     meanwhile.ready.insert(*event.partition);
     if (meanwhile.changed) meanwhile.changed();
   }
+}
+
+void DeviceFollower::backing_files_changed() {
+  changed_files_.merge(backing_files_.take_changed());
+  if (changed_files_timer_ || changed_files_.empty()) return;
+  changed_files_timer_ = scheduler_.at(Clock::now() + file_change_delay, [this] {
+    changed_files_timer_.reset();
+    for (const unsigned number : std::exchange(changed_files_, {})) start_look(number);
+  });
 }
 
 void DeviceFollower::settle(unsigned number) {
@@ -157,6 +169,7 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
       unresponsive_.erase(gone.disk_sequence);
     }
     registry_.withdraw(number);
+    backing_files_.forget(number);
     if (ours) co_await clean_up(number, gone);
     co_return true;
   }
@@ -165,8 +178,12 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   if (!unresponsive_.contains(sequence)) {
     // The examination travels by value: should the worker come back late, it
     // writes into what nobody reads any more.
-    const auto describe = [&kernel, examination = *found]() mutable -> std::optional<loop::Examination> {
+    const auto describe = [this, &kernel,
+                           examination = *found]() mutable -> std::optional<loop::Examination> {
       if (!loop::describe(kernel, examination)) return std::nullopt;
+      const loop::DeviceSnapshot& snapshot = examination.snapshot;
+      backing_files_.watch(snapshot.number, snapshot.backing_file_deleted ? "" : snapshot.backing_file,
+                           snapshot.backing);
       return std::move(examination);
     };
     bool timed_out = false;

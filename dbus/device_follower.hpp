@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/backing_file_watch.hpp"
 #include "core/examination.hpp"
 #include "core/loop_manager.hpp"
 #include "core/udev_monitor.hpp"
@@ -34,6 +35,11 @@ class DeviceFollower {
   void use_udev(Symlinks symlinks);
 
   void handle(const loop::DeviceEvent& event);
+
+  // To be called when the watch is readable. Looks at the devices soon; a file
+  // that is written all the time must not keep the service busy.
+  void backing_files_changed();
+  int backing_files_fd() const { return backing_files_.fd(); }
 
   // Makes the registry equal to the kernel, as at start or after lost events.
   Task<void> enumerate();
@@ -78,6 +84,9 @@ class DeviceFollower {
   TaskGroup& tasks_;
   loop::LoopManager& loops_;
   ObjectRegistry& registry_;
+  loop::BackingFileWatch backing_files_;
+  std::set<unsigned> changed_files_;
+  std::unique_ptr<Scheduler::Registration> changed_files_timer_;
   NumberLocks looks_;  // two looks at one device must not publish in the wrong order
   Symlinks symlinks_of_;
   bool has_udev_ = false;

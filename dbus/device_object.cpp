@@ -116,6 +116,7 @@ std::vector<uint8_t> DeviceObject::BackingFileBytes() {
   return bytes;
 }
 bool DeviceObject::BackingFileDeleted() { return fresh_snapshot().backing_file_deleted; }
+uint64_t DeviceObject::BackingFileSize() { return snapshot().backing_size; }
 uint64_t DeviceObject::BackingInode() { return snapshot().backing.inode; }
 uint64_t DeviceObject::BackingDev() { return snapshot().backing.dev; }
 uint32_t DeviceObject::Number() { return number_; }

@@ -36,6 +36,7 @@ class DeviceObject final : public sdbus::AdaptorInterfaces<org::example::Loop1_a
   std::string BackingFile() override;
   std::vector<uint8_t> BackingFileBytes() override;
   bool BackingFileDeleted() override;
+  uint64_t BackingFileSize() override;
   uint64_t BackingInode() override;
   uint64_t BackingDev() override;
   uint32_t Number() override;

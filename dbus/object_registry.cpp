@@ -19,6 +19,7 @@ std::vector<std::string> differences(const Device& a, const Device& b) {
   compare("BackingFile", s.backing_file, t.backing_file);
   compare("BackingFileBytes", s.backing_file, t.backing_file);
   compare("BackingFileDeleted", s.backing_file_deleted, t.backing_file_deleted);
+  compare("BackingFileSize", s.backing_size, t.backing_size);
   compare("BackingInode", s.backing.inode, t.backing.inode);
   compare("BackingDev", s.backing.dev, t.backing.dev);
   compare("Size", s.size, t.size);

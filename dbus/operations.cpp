@@ -45,6 +45,29 @@ loop::Error file_timeout(const std::string& what) {
 
 }  // namespace
 
+// One more call of a user that may wait for a file's server. Removing is not
+// counted: it may go on in bulk.
+class Operations::FileCall {
+ public:
+  FileCall(Operations& operations, uid_t uid) : operations_(operations), uid_(uid) {
+    unsigned& under_way = operations_.file_calls_[uid_];
+    if (uid_ != 0 && under_way >= operations_.limits_.file_calls_per_user) {
+      throw_limits("user " + std::to_string(uid_) + " has " + std::to_string(under_way) +
+                   " calls under way, which is the limit");
+    }
+    ++under_way;
+  }
+  FileCall(const FileCall&) = delete;
+  FileCall& operator=(const FileCall&) = delete;
+  ~FileCall() {
+    if (--operations_.file_calls_[uid_] == 0) operations_.file_calls_.erase(uid_);
+  }
+
+ private:
+  Operations& operations_;
+  uid_t uid_;
+};
+
 // One more device of a user and one more reference, from the decision until the
 // device is published and counted there.
 class Operations::Reservation {
@@ -140,6 +163,7 @@ auto Operations::work_on_device(Caller caller, Target target, Work work)
 }
 
 Task<std::string> Operations::attach(Caller caller, loop::UniqueFd file, Options options) {
+  const FileCall call(*this, caller.uid);
   AttachOptions decoded = decode_attach_options(options);
   loop::validate_reference(decoded.request.reference);
   Authorizer::Details details{{"operation", "Attach"}, {"backing-file", describe_file(file.get())}};
@@ -149,6 +173,7 @@ Task<std::string> Operations::attach(Caller caller, loop::UniqueFd file, Options
 }
 
 Task<std::string> Operations::attach_path(Caller caller, std::string path, Options options) {
+  const FileCall call(*this, caller.uid);
   AttachOptions decoded = decode_attach_options(options);
   loop::validate_reference(decoded.request.reference);
   if (path.empty() || path[0] != '/') throw_invalid("path: '" + path + "' is not absolute");
@@ -287,6 +312,7 @@ void Operations::refuse_overlap(const loop::FileIdentity& file, const loop::Atta
 }
 
 Task<Operations::ProbeResult> Operations::probe(Caller caller, loop::UniqueFd file, Options options) {
+  const FileCall call(*this, caller.uid);
   AttachOptions decoded = decode_attach_options(options);
   Authorizer::Details details{{"operation", "Probe"}, {"backing-file", describe_file(file.get())}};
   co_await authorize(caller, find_method(manager_interface, "Probe")->action, std::move(details));
@@ -339,6 +365,7 @@ Task<std::vector<std::string>> Operations::find_by_file(loop::UniqueFd file) {
 }
 
 Task<std::vector<std::string>> Operations::find_by_path(Caller caller, std::string path) {
+  const FileCall call(*this, caller.uid);
   if (path.empty() || path[0] != '/') throw_invalid("path: '" + path + "' is not absolute");
   Authorizer::Details details{{"operation", "FindByPath"}, {"backing-file", path}};
   co_await authorize(caller, find_method(manager_interface, "FindByPath")->action, std::move(details));
@@ -375,6 +402,7 @@ void Operations::refresh(unsigned number) {
 }
 
 Task<loop::DeviceSizes> Operations::resize(Caller caller, Target target, Options options) {
+  const FileCall call(*this, caller.uid);
   const loop::ResizeOptions decoded = decode_resize_options(options);
   co_await authorize_on_device(caller, "ResizeWithOptions", target);
   const auto work = [target, decoded](loop::LoopKernel& kernel) {
@@ -385,6 +413,7 @@ Task<loop::DeviceSizes> Operations::resize(Caller caller, Target target, Options
 }
 
 Task<loop::UniqueFd> Operations::open(Caller caller, Target target, std::string mode) {
+  const FileCall call(*this, caller.uid);
   if (mode != "r" && mode != "rw") throw_invalid("mode: '" + mode + "' is neither r nor rw");
   co_await authorize_on_device(caller, "Open", target);
   const bool arm = require_device(target).terms.autoclear_pending;
@@ -403,6 +432,7 @@ Task<loop::UniqueFd> Operations::open(Caller caller, Target target, std::string 
 }
 
 Task<void> Operations::set_autoclear(Caller caller, Target target, bool enable) {
+  const FileCall call(*this, caller.uid);
   co_await authorize_on_device(caller, "SetAutoclear", target);
   // Set on a device that nobody uses, the kernel's flag would end it at once.
   const auto work = [target, enable](loop::LoopKernel& kernel) {
@@ -442,6 +472,7 @@ Task<void> Operations::arm_autoclear() {
 }
 
 Task<void> Operations::set_direct_io(Caller caller, Target target, bool enable) {
+  const FileCall call(*this, caller.uid);
   co_await authorize_on_device(caller, "SetDirectIO", target);
   const auto work = [target, enable](loop::LoopKernel& kernel) {
     loop::set_direct_io(kernel, target.number, target.disk_sequence, enable);
@@ -450,6 +481,7 @@ Task<void> Operations::set_direct_io(Caller caller, Target target, bool enable) 
 }
 
 Task<void> Operations::rescan_partitions(Caller caller, Target target) {
+  const FileCall call(*this, caller.uid);
   co_await authorize_on_device(caller, "RescanPartitions", target);
   const auto lock = co_await numbers_.acquire(target.number);
   loop::AttachmentTerms terms = require_device(target).terms;

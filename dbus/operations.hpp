@@ -107,6 +107,7 @@ class Operations {
 
  private:
   class Reservation;
+  class FileCall;
 
   Task<void> authorize(Caller caller, Action action, Authorizer::Details details);
   Task<void> authorize_on_device(Caller caller, std::string member, Target target);
@@ -131,6 +132,7 @@ class Operations {
   ClientDirectory* clients_ = nullptr;
   NumberLocks numbers_;
   KeyedLocks<loop::FileIdentity> files_;      // reuse and overlap are decided one after another for each file
+  std::map<uid_t, unsigned> file_calls_;      // under way, by user
   std::map<uid_t, unsigned> attaching_;       // by user, counted into the limit
   std::set<std::string> pending_references_;  // of attaches under way
 };

@@ -68,12 +68,21 @@ struct Reply {
 
 }  // namespace detail
 
+// Under way in all, so that no crowd of clients fills the memory.
+inline constexpr size_t most_calls = 4096;
+
+// Thrown out of the method's handler, it is the reply.
+inline void refuse_crowd(const ServiceContext& context) {
+  if (context.calls.size() >= most_calls) throw_limits("too many calls are under way");
+}
+
 // Runs a call as a task of its own. `convert` makes a tuple of the method's
 // results from what the task returns.
 template <typename Answer, typename Convert, typename... Results>
 void answer_call(ServiceContext& context, sdbus::Result<Results...>&& result, Task<Answer> task,
                  Convert convert) {
   using Reply = detail::Reply<Convert, Results...>;
+  refuse_crowd(context);
   context.calls.start(
       detail::answer_with<Answer, Reply>(std::move(task), Reply{std::move(result), std::move(convert)}));
 }
@@ -81,6 +90,7 @@ void answer_call(ServiceContext& context, sdbus::Result<Results...>&& result, Ta
 inline void answer_call(ServiceContext& context, sdbus::Result<>&& result, Task<void> task) {
   const auto nothing = [] { return std::tuple<>(); };
   using Reply = detail::Reply<decltype(nothing)>;
+  refuse_crowd(context);
   context.calls.start(detail::answer_with<void, Reply>(std::move(task), Reply{std::move(result), nothing}));
 }
 

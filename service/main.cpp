@@ -73,6 +73,7 @@ class Service {
     }
     follow_events();
     follow_mounts();
+    follow_backing_files();
     // The name is asked for when the tree is complete: who finds us finds all.
     looks_.start(start());
     return events_.run();
@@ -99,6 +100,11 @@ class Service {
         looks_.start(follower_.enumerate());
       }
     });
+  }
+
+  void follow_backing_files() {
+    files_source_ =
+        events_.on_readable(follower_.backing_files_fd(), [this] { follower_.backing_files_changed(); });
   }
 
   void follow_mounts() {
@@ -179,6 +185,7 @@ class Service {
   loop::MountChanges mounts_;
   std::unique_ptr<Scheduler::Registration> events_source_;
   std::unique_ptr<Scheduler::Registration> mounts_source_;
+  std::unique_ptr<Scheduler::Registration> files_source_;
   std::unique_ptr<Scheduler::Registration> stop_timer_;
   sd_bus* raw_bus_ = nullptr;  // owned by bus_
   std::unique_ptr<BusConnection> bus_;
