@@ -37,6 +37,7 @@ struct Target {
 
 struct Limits {
   unsigned devices_per_user = 64;                   // uid 0 is not limited
+  unsigned file_calls_per_user = 64;                // under way, that touch a backing file; nor here
   std::chrono::milliseconds file_patience{15'000};  // for a backing file's server; clients wait 25 s
 };
 
