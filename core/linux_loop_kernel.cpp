@@ -120,30 +120,60 @@ class LinuxLoopControl final : public LoopControl {
 class LinuxUseWatch final : public UseWatch {
  public:
   LinuxUseWatch()
-      : inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {}
+      : inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
+        timer_(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)),
+        epoll_(::epoll_create1(EPOLL_CLOEXEC)) {}
 
   int add_node(const std::string& path) {
     return result_of(::inotify_add_watch(inotify_.get(), path.c_str(), IN_CLOSE));
   }
   int arm() {
-    if (!inotify_ || !epoll_) return -errno;
-    epoll_event event{};
-    event.events = EPOLLIN;
-    const int r = result_of(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, inotify_.get(), &event));
-    return r < 0 ? r : result_of(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, mounts_.fd(), &event));
+    if (!inotify_ || !timer_ || !epoll_) return -errno;
+    for (const int watched : {inotify_.get(), mounts_.fd(), timer_.get()}) {
+      epoll_event event{};
+      event.events = EPOLLIN;
+      event.data.fd = watched;
+      if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, watched, &event) < 0) return -errno;
+    }
+    look_again_in(first_look);  // the last event may have been just before the watch
+    return 0;
   }
   int fd() const override { return epoll_.get(); }
   void drain() override {
+    std::array<epoll_event, 3> ready;
+    const int count = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), 0);
+    const auto end = ready.begin() + std::max(count, 0);
+    const bool event = std::any_of(ready.begin(), end,
+                                   [this](const epoll_event& one) { return one.data.fd != timer_.get(); });
     alignas(inotify_event) std::array<char, 4096> events;
     while (::read(inotify_.get(), events.data(), events.size()) > 0) {
     }
     mounts_.drain();
+    if (event) {
+      look_again_in(first_look);
+    } else if (count > 0) {
+      look_again_in(std::min(2 * next_look_, longest_look));
+    }
   }
 
  private:
+  static constexpr std::chrono::milliseconds first_look{1};
+  static constexpr std::chrono::milliseconds longest_look{10'000};
+
+  // Also ends the timer's being readable.
+  void look_again_in(std::chrono::milliseconds time) {
+    next_look_ = time;
+    itimerspec when{};
+    when.it_value.tv_sec = time.count() / 1000;
+    when.it_value.tv_nsec = time.count() % 1000 * 1'000'000;
+    ::timerfd_settime(timer_.get(), 0, &when, nullptr);
+  }
+
   UniqueFd inotify_;
   MountChanges mounts_;
+  UniqueFd timer_;
   UniqueFd epoll_;
+  std::chrono::milliseconds next_look_ = first_look;
 };
 
 // Reads a whole sysfs attribute; sysfs gives at most a page.

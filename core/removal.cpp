@@ -170,7 +170,8 @@ void remove(LoopManager& manager, unsigned number, uint64_t disk_sequence, Remov
     } while (state == Removal::State::busy && !removal.exclusively_held() && removal.wait(probing_deadline));
     if (state == Removal::State::busy) state = removal.give_way();
     if (state != Removal::State::busy) break;
-    if (!removal.wait(deadline)) removal.refuse();
+    const bool hopeless = removal.exclusively_held() && patience <= probing_patience;
+    if (hopeless || !removal.wait(deadline)) removal.refuse();
   }
   if (state == Removal::State::deferred) return;
   removal.finish(deadline_in(finish_patience));

@@ -57,7 +57,7 @@ class Removal {
   // Readable when another attempt makes sense. -1 before the first.
   int wait_fd() const { return watch_ ? watch_->fd() : -1; }
 
-  // Waits for that, at most until the deadline. False: it has passed.
+  // Waits for that, at most until the deadline. False: that has passed.
   bool wait(Deadline deadline);
 
   // The device is in use by a mount or swap, which does not pass by itself.

@@ -59,6 +59,12 @@ class DeviceFollower {
   // to it meanwhile.
   void settle(unsigned number);
 
+  // The same, but looks in any case.
+  void look_again(unsigned number) {
+    meanwhile_.try_emplace(number);
+    settle(number);
+  }
+
  private:
   // What udev said of a number while it was claimed.
   struct Meanwhile {

@@ -55,39 +55,39 @@ void DeviceObject::Resize(sdbus::Result<uint64_t, uint64_t>&& result) {
 }
 
 void DeviceObject::ResizeWithOptions(sdbus::Result<uint64_t, uint64_t>&& result, Options options) {
-  answer_call(context_, std::move(result),
+  answer_call(context_, alive_, std::move(result),
               call(context_.operations, context_.caller(), &Operations::resize, target(), std::move(options)),
               both_sizes);
 }
 
 void DeviceObject::Open(sdbus::Result<sdbus::UnixFd>&& result, std::string mode) {
   const auto convert = [](const loop::UniqueFd& fd) { return std::tuple(sdbus::UnixFd(fd.get())); };
-  answer_call(context_, std::move(result),
+  answer_call(context_, alive_, std::move(result),
               call(context_.operations, context_.caller(), &Operations::open, target(), std::move(mode)),
               convert);
 }
 
 void DeviceObject::SetAutoclear(sdbus::Result<>&& result, bool enable) {
-  answer_call(context_, std::move(result),
+  answer_call(context_, alive_, std::move(result),
               call(context_.operations, context_.caller(), &Operations::set_autoclear, target(), enable));
 }
 
 void DeviceObject::SetDirectIO(sdbus::Result<>&& result, bool enable) {
-  answer_call(context_, std::move(result),
+  answer_call(context_, alive_, std::move(result),
               call(context_.operations, context_.caller(), &Operations::set_direct_io, target(), enable));
 }
 
 void DeviceObject::RescanPartitions(sdbus::Result<>&& result) {
-  answer_call(context_, std::move(result),
+  answer_call(context_, alive_, std::move(result),
               call(context_.operations, context_.caller(), &Operations::rescan_partitions, target()));
 }
 
 void DeviceObject::Remove(sdbus::Result<>&& result) { RemoveWithOptions(std::move(result), {}); }
 
 void DeviceObject::RemoveWithOptions(sdbus::Result<>&& result, Options options) {
-  answer_call(
-      context_, std::move(result),
-      call(context_.operations, context_.caller(), &Operations::remove, target(), std::move(options)));
+  answer_call(context_, alive_, std::move(result),
+              call(context_.operations, context_.caller(), &Operations::remove, target(), std::move(options)),
+              [](const AfterRemoval&) { return std::tuple<>(); });
 }
 
 const Device& DeviceObject::device() const {

@@ -61,6 +61,8 @@ class DeviceObject final : public sdbus::AdaptorInterfaces<org::example::Loop1_a
   Target target() const { return {number_, disk_sequence_}; }
 
   ServiceContext& context_;
+  std::shared_ptr<void> alive_ =
+      std::make_shared<char>();  // for replies: they must not come after the object
   unsigned number_;
   uint64_t disk_sequence_;
   uint64_t refreshed_for_ = 0;  // the message

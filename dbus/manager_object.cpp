@@ -73,35 +73,36 @@ void ManagerObject::device_count_changed() {
 
 void ManagerObject::Attach(sdbus::Result<Path>&& result, sdbus::UnixFd file, Options options) {
   answer_call(
-      context_, std::move(result),
+      context_, alive_, std::move(result),
       attach(context_.operations, context_.caller(), loop::UniqueFd(file.release()), std::move(options)),
       one_path);
 }
 
 void ManagerObject::AttachPath(sdbus::Result<Path>&& result, std::string path, Options options) {
-  answer_call(context_, std::move(result),
+  answer_call(context_, alive_, std::move(result),
               attach_path(context_.operations, context_.caller(), std::move(path), std::move(options)),
               one_path);
 }
 
 void ManagerObject::Probe(sdbus::Result<Options>&& result, sdbus::UnixFd file, Options options) {
   answer_call(
-      context_, std::move(result),
+      context_, alive_, std::move(result),
       probe(context_.operations, context_.caller(), loop::UniqueFd(file.release()), std::move(options)),
       fact_dictionary);
 }
 
 void ManagerObject::GetDevice(sdbus::Result<Path>&& result, std::string dev_path) {
-  answer_call(context_, std::move(result), context_.operations.get_device(std::move(dev_path)), one_path);
+  answer_call(context_, alive_, std::move(result), context_.operations.get_device(std::move(dev_path)),
+              one_path);
 }
 
 void ManagerObject::FindByFile(sdbus::Result<std::vector<Path>>&& result, sdbus::UnixFd file) {
-  answer_call(context_, std::move(result), context_.operations.find_by_file(loop::UniqueFd(file.release())),
-              many_paths);
+  answer_call(context_, alive_, std::move(result),
+              context_.operations.find_by_file(loop::UniqueFd(file.release())), many_paths);
 }
 
 void ManagerObject::FindByPath(sdbus::Result<std::vector<Path>>&& result, std::string path) {
-  answer_call(context_, std::move(result),
+  answer_call(context_, alive_, std::move(result),
               find_by_path(context_.operations, context_.caller(), std::move(path)), many_paths);
 }
 
@@ -113,7 +114,7 @@ void ManagerObject::ListDevices(sdbus::Result<std::vector<Listed>>&& result) {
     }
     return std::tuple(std::move(rows));
   };
-  answer_call(context_, std::move(result), context_.operations.list_devices(), convert);
+  answer_call(context_, alive_, std::move(result), context_.operations.list_devices(), convert);
 }
 
 std::string ManagerObject::Version() { return context_.version; }

@@ -36,6 +36,8 @@ class ManagerObject final
   std::vector<std::string> SupportedOptions() override;
 
   ServiceContext& context_;
+  std::shared_ptr<void> alive_ =
+      std::make_shared<char>();  // for replies: they must not come after the object
 };
 
 }  // namespace loopd

@@ -215,9 +215,8 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
   }
   const Reservation reservation(*this, caller.uid, request.reference);
   NumberLocks::Lock number_lock;
-  if (request.number && *request.number <= loop::max_loop_number) {
-    number_lock = co_await numbers_.acquire(*request.number);
-  }
+  const bool chosen = request.number && *request.number <= loop::max_loop_number;
+  if (chosen) number_lock = co_await numbers_.acquire(*request.number);
   request.file = std::move(file);
   request.terms.owner = caller.uid;
 
@@ -237,6 +236,8 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
   }
 
   const unsigned number = attachment->snapshot().number;
+  // A removal of the attachment before may still be to be answered.
+  if (!chosen) number_lock = co_await numbers_.acquire(number);
   const bool ready = co_await parts_.follower.wait_for_udev(number, attachment->snapshot().disk_sequence,
                                                             attachment->partitions());
   if (!ready) {
@@ -404,7 +405,7 @@ void Operations::refresh(unsigned number) {
 Task<loop::DeviceSizes> Operations::resize(Caller caller, Target target, Options options) {
   const FileCall call(*this, caller.uid);
   const loop::ResizeOptions decoded = decode_resize_options(options);
-  co_await authorize_on_device(caller, "ResizeWithOptions", target);
+  co_await authorize_on_device(caller, "Resize", target);
   const auto work = [target, decoded](loop::LoopKernel& kernel) {
     return loop::resize(kernel, target.number, target.disk_sequence, decoded);
   };
@@ -508,16 +509,17 @@ Task<void> Operations::rescan_partitions(Caller caller, Target target) {
   if (failure) std::rethrow_exception(failure);
 }
 
-Task<void> Operations::remove(Caller caller, Target target, Options options) {
+Task<AfterRemoval> Operations::remove(Caller caller, Target target, Options options) {
   const RemoveOptions decoded = decode_remove_options(options);
-  co_await authorize_on_device(caller, "RemoveWithOptions", target);
+  co_await authorize_on_device(caller, "Remove", target);
   if (decoded.disk_sequence && *decoded.disk_sequence != target.disk_sequence) {
     throw loop::Error(loop::Errc::stale, "disk-sequence: " + name_of(target.number) + " has " +
                                              std::to_string(target.disk_sequence) + ", not " +
                                              std::to_string(*decoded.disk_sequence));
   }
   require_device(target);
-  co_await remove_now(target, decoded);
+  AfterRemoval after = co_await remove_now(target, decoded);
+  co_return after;
 }
 
 Task<void> Operations::client_left(std::string name) {
@@ -560,70 +562,96 @@ Task<void> Operations::end_lease(Target target) {
   }
 }
 
-Task<void> Operations::remove_now(Target target, RemoveOptions options) {
-  const unsigned number = target.number;
-  const uint64_t disk_sequence = target.disk_sequence;
-  Scheduler& scheduler = parts_.scheduler;
-  const auto removal = std::make_shared<loop::Removal>(parts_.loops, number, disk_sequence, options.removal);
-  const auto attempt = [removal] { return removal->attempt(); };
-  const auto give_way = [removal] { return removal->give_way(); };
-  const auto finish = [removal] { removal->finish(loop::deadline_in(loop::finish_patience)); };
-
+// Rounds of attempts, until the device is gone or the caller's patience is over.
+// Between them nothing is armed, open or locked.
+Task<AfterRemoval> Operations::remove_now(Target target, RemoveOptions options) {
+  const auto removal =
+      std::make_shared<loop::Removal>(parts_.loops, target.number, target.disk_sequence, options.removal);
   const auto deadline = Clock::now() + (options.timeout ? *options.timeout : std::chrono::microseconds(0));
   for (;;) {
-    auto lock = co_await numbers_.acquire(number);
-    auto claim = parts_.loops.claim(number);
-    const auto probing_deadline = Clock::now() + loop::probing_patience;
-    loop::Removal::State state = loop::Removal::State::busy;
-    std::exception_ptr failure;
-    try {
-      for (;;) {
-        state = co_await on_worker(scheduler, kernel_lane, attempt, Clock::now() + limits_.file_patience);
-        // udev looks at every device that somebody has closed; a mount or swap
-        // does not pass by itself.
-        if (state != loop::Removal::State::busy || removal->exclusively_held()) break;
-        const bool woken = co_await readable(scheduler, removal->wait_fd(), probing_deadline);
-        if (!woken) break;
-      }
-      if (state == loop::Removal::State::busy) {
-        state = co_await on_worker(scheduler, kernel_lane, give_way, Clock::now() + limits_.file_patience);
-      }
-      if (state == loop::Removal::State::detached) {
-        co_await on_worker(scheduler, kernel_lane, finish);
-        parts_.registry.withdraw(number, disk_sequence);
-        parts_.log("removed " + name_of(number));
-      }
-    } catch (const WorkTimedOut&) {
-      // Whatever it arms when it comes back, it takes back: it is abandoned.
-      failure = std::make_exception_ptr(file_timeout(name_of(number)));
-    } catch (...) {
-      failure = std::current_exception();
+    auto lock = co_await numbers_.acquire(target.number);
+    AfterRemoval after(*this, target, std::move(lock));
+    const loop::Removal::State state = co_await try_removal(removal, target);
+    switch (state) {
+      case loop::Removal::State::detached:
+        parts_.log("removed " + name_of(target.number));
+        after.gone = true;
+        co_return after;
+      case loop::Removal::State::deferred:
+        defer_removal(target, options.removal.keep_node);
+        co_return after;
+      case loop::Removal::State::busy:
+        break;
     }
-    const Device* device = parts_.registry.find(number);
-    if (state == loop::Removal::State::deferred && device &&
-        device->snapshot.disk_sequence == disk_sequence) {
-      // It goes with its last close, and then its node is to go, too.
-      loop::AttachmentTerms terms = device->terms;
-      terms.delete_node = !options.removal.keep_node;
-      remember(*device, terms);
-    }
-    claim.release();
-    parts_.follower.settle(number);
-    if (failure) {
-      co_await parts_.follower.look(number);
-      std::rethrow_exception(failure);
-    }
-    if (state == loop::Removal::State::deferred) co_await parts_.follower.look(number);
-    if (state != loop::Removal::State::busy) co_return;
-
-    // Nothing is armed, open or locked while a caller's timeout is waited for.
-    lock.release();
+    after.end();
     if (Clock::now() >= deadline) break;
-    const bool woken = co_await readable(scheduler, removal->wait_fd(), deadline);
+    const bool woken = co_await readable(parts_.scheduler, removal->wait_fd(), deadline);
     if (!woken) break;
   }
   const auto refuse = [removal] { removal->refuse(); };
-  co_await on_worker(scheduler, kernel_lane, refuse);
+  co_await on_worker(parts_.scheduler, kernel_lane, refuse);
+  co_return AfterRemoval();
+}
+
+// One round. `busy`: nothing has changed.
+Task<loop::Removal::State> Operations::try_removal(std::shared_ptr<loop::Removal> removal, Target target) {
+  Scheduler& scheduler = parts_.scheduler;
+  const auto attempt = [removal] { return removal->attempt(); };
+  const auto give_way = [removal] { return removal->give_way(); };
+  const auto finish = [removal] { removal->finish(loop::deadline_in(loop::finish_patience)); };
+  const auto probing_deadline = Clock::now() + loop::probing_patience;
+  auto state = loop::Removal::State::busy;
+  bool timed_out = false;
+  try {
+    for (;;) {
+      state = co_await on_worker(scheduler, kernel_lane, attempt, Clock::now() + limits_.file_patience);
+      // udev looks at every device that somebody has closed; a mount or swap does
+      // not pass by itself.
+      if (state != loop::Removal::State::busy || removal->exclusively_held()) break;
+      const bool woken = co_await readable(scheduler, removal->wait_fd(), probing_deadline);
+      if (!woken) break;
+    }
+    if (state == loop::Removal::State::busy) {
+      state = co_await on_worker(scheduler, kernel_lane, give_way, Clock::now() + limits_.file_patience);
+    }
+  } catch (const WorkTimedOut&) {
+    // Whatever it arms when it comes back, it takes back: it is abandoned.
+    timed_out = true;
+  }
+  if (timed_out) throw file_timeout(name_of(target.number));
+  if (state == loop::Removal::State::detached) co_await on_worker(scheduler, kernel_lane, finish);
+  co_return state;
+}
+
+// The device goes with its last close, and then its node is to go, too.
+void Operations::defer_removal(Target target, bool keep_node) {
+  const Device* device = parts_.registry.find(target.number);
+  if (device == nullptr || device->snapshot.disk_sequence != target.disk_sequence) return;
+  loop::AttachmentTerms terms = device->terms;
+  terms.delete_node = !keep_node;
+  remember(*device, terms);
+}
+
+AfterRemoval::AfterRemoval(Operations& operations, Target target, NumberLocks::Lock lock)
+    : operations_(&operations),
+      target_(target),
+      lock_(std::move(lock)),
+      claim_(operations.parts_.loops.claim(target.number)) {}
+
+AfterRemoval::AfterRemoval(AfterRemoval&& other) noexcept
+    : gone(other.gone),
+      operations_(std::exchange(other.operations_, nullptr)),
+      target_(other.target_),
+      lock_(std::move(other.lock_)),
+      claim_(std::move(other.claim_)) {}
+
+void AfterRemoval::end() {
+  Operations* operations = std::exchange(operations_, nullptr);
+  if (operations == nullptr) return;
+  if (gone) operations->parts_.registry.withdraw(target_.number, target_.disk_sequence);
+  claim_.release();
+  operations->parts_.follower.look_again(target_.number);
+  lock_.release();
 }
 
 // What the kernel can't know of a device, for now and after a restart.

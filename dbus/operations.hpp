@@ -35,6 +35,32 @@ struct Target {
   auto operator<=>(const Target&) const = default;
 };
 
+class Operations;
+
+// What follows the answer to a removal. A device's object has to stay until its
+// calls are answered: sd-bus checks a reply against the method's description,
+// which the object owns. Nothing else is dispatched between the answer and this,
+// so that the caller's next message finds it gone. Holds the number's lock and
+// claim. Does it all in the destructor at the latest.
+class AfterRemoval {
+ public:
+  AfterRemoval() = default;
+  AfterRemoval(Operations& operations, Target target, NumberLocks::Lock lock);
+  AfterRemoval(AfterRemoval&& other) noexcept;
+  AfterRemoval& operator=(AfterRemoval&&) = delete;
+  ~AfterRemoval() { end(); }
+
+  void end();
+
+  bool gone = false;  // the device, at once
+
+ private:
+  Operations* operations_ = nullptr;
+  Target target_;
+  NumberLocks::Lock lock_;
+  loop::NumberClaims::Claim claim_;
+};
+
 struct Limits {
   unsigned devices_per_user = 64;                   // uid 0 is not limited
   unsigned file_calls_per_user = 64;                // under way, that touch a backing file; nor here
@@ -90,7 +116,7 @@ class Operations {
   Task<void> set_autoclear(Caller caller, Target target, bool enable);
   Task<void> set_direct_io(Caller caller, Target target, bool enable);
   Task<void> rescan_partitions(Caller caller, Target target);
-  Task<void> remove(Caller caller, Target target, Options options);
+  Task<AfterRemoval> remove(Caller caller, Target target, Options options);
 
   // Ends what the client held: its leases.
   Task<void> client_left(std::string name);
@@ -107,6 +133,7 @@ class Operations {
   void refresh(unsigned number);
 
  private:
+  friend class AfterRemoval;
   class Reservation;
   class FileCall;
 
@@ -119,7 +146,9 @@ class Operations {
   std::vector<const Device*> find_overlaps(const loop::FileIdentity& file,
                                            const loop::AttachRequest& request) const;
   Task<void> end_lease(Target target);
-  Task<void> remove_now(Target target, RemoveOptions options);
+  Task<AfterRemoval> remove_now(Target target, RemoveOptions options);
+  Task<loop::Removal::State> try_removal(std::shared_ptr<loop::Removal> removal, Target target);
+  void defer_removal(Target target, bool keep_node);
   template <typename Work>
   auto work_on_device(Caller caller, Target target, Work work)
       -> Task<std::invoke_result_t<Work&, loop::LoopKernel&>>;

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 
+#include "core/error.hpp"
 #include "dbus/errors.hpp"
 #include "dbus/operations.hpp"
 #include "dbus/task_group.hpp"
@@ -50,20 +52,30 @@ Task<void> answer_with(Task<Answer> task, Result result) {
   }
 }
 
-// How an answer becomes the results of a method.
+// How an answer becomes the results of a method. `object` is whose method it is:
+// a reply that comes when the object is gone must not be sent, as sd-bus checks it
+// against the method's description, which went with the object. (It does not
+// check errors.)
 template <typename Convert, typename... Results>
 struct Reply {
   sdbus::Result<Results...> result;
   Convert convert;
+  std::weak_ptr<void> object;
 
   template <typename Answer>
   void give(const Answer& answer) const {
-    std::apply([this](const Results&... results) { result.returnResults(results...); }, convert(answer));
+    send(convert(answer));
   }
-  void returnResults() const {
-    std::apply([this](const Results&... r) { result.returnResults(r...); }, std::tuple<Results...>());
-  }
+  void returnResults() const { send(std::tuple<Results...>()); }
   void returnError(const sdbus::Error& error) const { result.returnError(error); }
+
+ private:
+  void send(const std::tuple<Results...>& results) const {
+    if (object.expired()) {
+      throw loop::Error(loop::Errc::not_attached, "the device was detached while the call was under way");
+    }
+    std::apply([this](const Results&... each) { result.returnResults(each...); }, results);
+  }
 };
 
 }  // namespace detail
@@ -79,19 +91,21 @@ inline void refuse_crowd(const ServiceContext& context) {
 // Runs a call as a task of its own. `convert` makes a tuple of the method's
 // results from what the task returns.
 template <typename Answer, typename Convert, typename... Results>
-void answer_call(ServiceContext& context, sdbus::Result<Results...>&& result, Task<Answer> task,
-                 Convert convert) {
+void answer_call(ServiceContext& context, const std::shared_ptr<void>& object,
+                 sdbus::Result<Results...>&& result, Task<Answer> task, Convert convert) {
   using Reply = detail::Reply<Convert, Results...>;
   refuse_crowd(context);
-  context.calls.start(
-      detail::answer_with<Answer, Reply>(std::move(task), Reply{std::move(result), std::move(convert)}));
+  context.calls.start(detail::answer_with<Answer, Reply>(
+      std::move(task), Reply{std::move(result), std::move(convert), object}));
 }
 
-inline void answer_call(ServiceContext& context, sdbus::Result<>&& result, Task<void> task) {
+inline void answer_call(ServiceContext& context, const std::shared_ptr<void>& object,
+                        sdbus::Result<>&& result, Task<void> task) {
   const auto nothing = [] { return std::tuple<>(); };
   using Reply = detail::Reply<decltype(nothing)>;
   refuse_crowd(context);
-  context.calls.start(detail::answer_with<void, Reply>(std::move(task), Reply{std::move(result), nothing}));
+  context.calls.start(
+      detail::answer_with<void, Reply>(std::move(task), Reply{std::move(result), nothing, object}));
 }
 
 }  // namespace loopd

@@ -31,6 +31,10 @@ class EventLoop final : public Scheduler {
   // The signals must be blocked in every thread; this blocks them in this one.
   void on_signal(int signal, std::function<void()> work);
 
+  // To be called when nothing is submitted any more and what the work refers to
+  // still lives. False: a worker is still at something at the deadline.
+  bool end_workers(Clock::time_point deadline) { return workers_->end(deadline); }
+
   void post(std::function<void()> work) override;
   void submit(WorkLane lane, std::function<void()> work) override;
   std::unique_ptr<Registration> at(Clock::time_point when, std::function<void()> work) override;

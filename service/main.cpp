@@ -65,6 +65,11 @@ class Service {
   ~Service() {
     calls_.clear();
     looks_.clear();
+    if (events_.end_workers(Clock::now() + stop_patience)) return;
+    // A thread that waits for a file system's server can't be ended, and nobody
+    // waits for it: what it attaches after all is found and undone at the start.
+    log::warning("a file system does not answer, leaving the call that waits for it");
+    std::_Exit(exit_code_);
   }
 
   int run() {
@@ -76,7 +81,8 @@ class Service {
     follow_backing_files();
     // The name is asked for when the tree is complete: who finds us finds all.
     looks_.start(start());
-    return events_.run();
+    exit_code_ = events_.run();
+    return exit_code_;
   }
 
  private:
@@ -151,7 +157,6 @@ class Service {
       sd_bus_unref(bus);
       throw std::system_error(-r, std::generic_category(), "cannot attach the system bus");
     }
-    raw_bus_ = bus;
     bus_ = std::make_unique<BusConnection>(bus, operations_, calls_, events_, LOOPD_VERSION);
     bus_->request_name();
   }
@@ -187,7 +192,7 @@ class Service {
   std::unique_ptr<Scheduler::Registration> mounts_source_;
   std::unique_ptr<Scheduler::Registration> files_source_;
   std::unique_ptr<Scheduler::Registration> stop_timer_;
-  sd_bus* raw_bus_ = nullptr;  // owned by bus_
+  int exit_code_ = EXIT_FAILURE;
   std::unique_ptr<BusConnection> bus_;
 };
 

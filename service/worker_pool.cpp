@@ -8,14 +8,24 @@
 namespace loopd {
 
 WorkerPool::~WorkerPool() {
-  {
-    const std::lock_guard lock(mutex_);
-    ending_ = true;
-    ready_.clear();
-    held_back_.clear();
-  }
-  wake_.notify_all();
+  end(Clock::time_point::max());
   for (std::thread& thread : threads_) thread.join();
+}
+
+bool WorkerPool::end(Clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  ending_ = true;
+  const auto dropped = std::move(ready_);  // dies after the lock is let go
+  const auto held_back = std::move(held_back_);
+  ready_.clear();
+  held_back_.clear();
+  wake_.notify_all();
+  const auto ended = [this] { return serving_ == 0; };
+  if (deadline == Clock::time_point::max()) {
+    ended_.wait(lock, ended);
+    return true;
+  }
+  return ended_.wait_until(lock, deadline, ended);
 }
 
 void WorkerPool::submit(WorkLane lane, std::function<void()> work) {
@@ -43,6 +53,7 @@ void WorkerPool::submit(WorkLane lane, std::function<void()> work) {
 void WorkerPool::add_thread_if_useful() {
   if (ready_.size() <= idle_ || threads_.size() >= most_threads) return;
   threads_.emplace_back([this] { serve(); });
+  ++serving_;
 }
 
 bool WorkerPool::take(Item& item) {
@@ -58,6 +69,12 @@ bool WorkerPool::take(Item& item) {
 }
 
 void WorkerPool::serve() {
+  work_on();
+  const std::lock_guard lock(mutex_);
+  if (--serving_ == 0) ended_.notify_all();
+}
+
+void WorkerPool::work_on() {
   for (Item item; take(item);) {
     item.work();
     item.work = nullptr;  // what it captures dies here

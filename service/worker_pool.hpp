@@ -25,8 +25,12 @@ class WorkerPool {
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  // Ends the threads after what they do now. What has not begun is dropped.
+  // Waits for what is being done, for ever: end() first.
   ~WorkerPool();
+
+  // Drops what has not begun and ends the threads. False: something is still
+  // being done at the deadline.
+  bool end(Clock::time_point deadline);
 
   // Throws LimitsExceeded where too much is waiting.
   void submit(WorkLane lane, std::function<void()> work);
@@ -43,16 +47,19 @@ class WorkerPool {
   };
 
   void serve();
+  void work_on();
   bool take(Item& item);
   void add_thread_if_useful();
 
   std::mutex mutex_;
   std::condition_variable wake_;
+  std::condition_variable ended_;
   std::deque<Item> ready_;                       // may run now
   std::map<uid_t, std::deque<Item>> held_back_;  // the user has enough running
   std::map<uid_t, unsigned> file_work_;          // running or ready, by user
   size_t waiting_ = 0;
   size_t idle_ = 0;
+  size_t serving_ = 0;  // threads that have not ended
   bool ending_ = false;
   std::vector<std::thread> threads_;
 };

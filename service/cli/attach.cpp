@@ -22,18 +22,30 @@ constexpr const char* option_help =
     "    --read-only                Attach it read-only\n"
     "    --offset=SIZE              First byte of FILE that is mapped\n"
     "    --size-limit=SIZE          Most bytes that are mapped\n"
-    "    --block-size=SIZE          Logical block size: 512…4096, a power of two\n"
+    "    --block-size=SIZE          Logical block size: 512 to 4096, a power of two\n"
+    "    --block-size-auto          The one that the image's GPT is made for\n"
+    "    --autoclear                Detach it when it is no longer used\n"
     "    --partition-scan           Make the partitions of its table, and wait for them\n"
     "    --direct-io                Go past the page cache, where the file can\n"
     "    --reference=NAME           Name it in /dev/disk/by-loop-ref\n"
-    "    --number=N                 Take loopN and no other\n";
+    "    --number=N                 Take loopN and no other\n"
+    "    --reuse                    Print the device that has it so already, if there is one\n"
+    "    --allow-overlap            Even where a writable device maps the same bytes\n";
 
 // The long options are the options on the bus, word by word.
 const option long_options[] = {
-    {"read-only", no_argument, nullptr, 'b'},        {"offset", required_argument, nullptr, 't'},
-    {"size-limit", required_argument, nullptr, 't'}, {"block-size", required_argument, nullptr, 'u'},
-    {"partition-scan", no_argument, nullptr, 'b'},   {"direct-io", no_argument, nullptr, 'b'},
-    {"reference", required_argument, nullptr, 's'},  {"number", required_argument, nullptr, 'n'},
+    {"allow-overlap", no_argument, nullptr, 'b'},
+    {"autoclear", no_argument, nullptr, 'b'},
+    {"block-size", required_argument, nullptr, 'u'},
+    {"block-size-auto", no_argument, nullptr, 'b'},
+    {"direct-io", no_argument, nullptr, 'b'},
+    {"number", required_argument, nullptr, 'n'},
+    {"offset", required_argument, nullptr, 't'},
+    {"partition-scan", no_argument, nullptr, 'b'},
+    {"read-only", no_argument, nullptr, 'b'},
+    {"reference", required_argument, nullptr, 's'},
+    {"reuse", no_argument, nullptr, 'b'},
+    {"size-limit", required_argument, nullptr, 't'},
     {nullptr, 0, nullptr, 0},
 };
 
@@ -51,7 +63,8 @@ sdbus::Variant parse_value(int type, const std::string& option, const char* argu
     case 't':
       return sdbus::Variant(parse_size(option, argument));
     case 'n':
-      return sdbus::Variant(narrow(option, parse_number(option, argument, std::numeric_limits<uint32_t>::max())));
+      return sdbus::Variant(
+          narrow(option, parse_number(option, argument, std::numeric_limits<uint32_t>::max())));
     default:
       return sdbus::Variant(narrow(option, parse_size(option, argument)));
   }
@@ -63,7 +76,7 @@ Request parse(int argc, char** argv) {
   for (int type; (type = ::getopt_long(argc, argv, "", long_options, &which)) != -1;) {
     if (type == '?') throw UsageError();
     const std::string name = long_options[which].name;
-    request.options.insert_or_assign(name, parse_value(type, "--" + name, optarg));
+    request.options[name] = parse_value(type, "--" + name, optarg);
     if (name == "read-only") request.read_only = true;
   }
   if (argc - optind != 1) throw UsageError("needs one FILE");

@@ -52,16 +52,19 @@ struct Failure : std::runtime_error {
 
 // The system bus. Where a person is at the terminal, polkit may ask them, and
 // calls wait for the answer. `patience` is how long the service itself may take.
-std::unique_ptr<sdbus::IConnection> connect_to_bus(std::chrono::microseconds patience = std::chrono::seconds(25));
+std::unique_ptr<sdbus::IConnection> connect_to_bus(
+    std::chrono::microseconds patience = std::chrono::seconds(25));
 
 // For calls; signals are not listened to.
-class Manager final : public sdbus::ProxyInterfaces<org::example::Loop1::Manager_proxy, sdbus::ObjectManager_proxy> {
+class Manager final
+    : public sdbus::ProxyInterfaces<org::example::Loop1::Manager_proxy, sdbus::ObjectManager_proxy> {
  public:
   explicit Manager(sdbus::IConnection& connection);
 
  private:
   using Properties = std::map<sdbus::PropertyName, sdbus::Variant>;
-  void onInterfacesAdded(const sdbus::ObjectPath&, const std::map<sdbus::InterfaceName, Properties>&) override {}
+  void onInterfacesAdded(const sdbus::ObjectPath&,
+                         const std::map<sdbus::InterfaceName, Properties>&) override {}
   void onInterfacesRemoved(const sdbus::ObjectPath&, const std::vector<sdbus::InterfaceName>&) override {}
 };
 

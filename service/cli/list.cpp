@@ -23,7 +23,8 @@ Value get(const Properties& properties, const char* name) {
 
 std::string flags_of(const Properties& properties) {
   std::string flags;
-  for (const auto& [name, flag] : {std::pair("ReadOnly", "ro"), {"DirectIO", "dio"}, {"Autoclear", "autoclear"}}) {
+  for (const auto& [name, flag] :
+       {std::pair("ReadOnly", "ro"), {"DirectIO", "dio"}, {"Autoclear", "autoclear"}}) {
     if (get<bool>(properties, name)) flags += (flags.empty() ? "" : ",") + std::string(flag);
   }
   return flags.empty() ? "-" : flags;

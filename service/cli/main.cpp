@@ -19,12 +19,14 @@ void say(const std::string& message) { std::fprintf(stderr, "loopctl: %s\n", pri
 
 void print_verb(const Verb& verb) {
   const std::string synopsis = std::string(verb.name) + " " + verb.arguments;
-  std::printf("  %-22s %s\n", synopsis.c_str(), verb.summary);
+  std::printf("  %-28s %s\n", synopsis.c_str(), verb.summary);
   std::fputs(verb.options, stdout);
 }
 
 void print_help() {
-  std::fputs("Usage: loopctl VERB [ARGUMENT]... [OPTION]...\n\nLoop devices, by the service loopd.\n\nVerbs:\n", stdout);
+  std::fputs(
+      "Usage: loopctl VERB [ARGUMENT]... [OPTION]...\n\nLoop devices, by the service loopd.\n\nVerbs:\n",
+      stdout);
   for (const Verb* verb : verbs) print_verb(*verb);
   std::fputs(
       "\nOptions:\n"

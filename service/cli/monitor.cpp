@@ -42,7 +42,8 @@ void on_interfaces_removed(sdbus::Message& message) {
   sdbus::ObjectPath object;
   std::vector<sdbus::InterfaceName> interfaces;
   message >> object >> interfaces;
-  const bool device = std::find(interfaces.begin(), interfaces.end(), loopd::device_interface) != interfaces.end();
+  const bool device =
+      std::find(interfaces.begin(), interfaces.end(), loopd::device_interface) != interfaces.end();
   if (device) print("removed", node_of_object(object));
 }
 
@@ -82,8 +83,8 @@ void on_signal(sdbus::Message message) {
 int run(int argc, char** argv) {
   if (!arguments_only(argc, argv).empty()) throw UsageError("takes no arguments");
   const auto connection = connect_to_bus();
-  const std::string rule = std::string("type='signal',sender='") + loopd::bus_name + "',path_namespace='" +
-                           loopd::root_path + "'";
+  const std::string rule =
+      std::string("type='signal',sender='") + loopd::bus_name + "',path_namespace='" + loopd::root_path + "'";
   const sdbus::Slot slot = connection->addMatch(rule, on_signal, sdbus::return_slot);
   // Starts the service where the bus can, and fails where there is none.
   Manager(*connection).Version();

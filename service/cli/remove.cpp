@@ -34,15 +34,15 @@ Request parse(int argc, char** argv) {
   for (int c; (c = ::getopt_long(argc, argv, "", long_options, nullptr)) != -1;) {
     switch (c) {
       case 'l':
-        request.options.insert_or_assign("lazy", sdbus::Variant(true));
+        request.options["lazy"] = sdbus::Variant(true);
         break;
       case 'k':
-        request.options.insert_or_assign("keep-node", sdbus::Variant(true));
+        request.options["keep-node"] = sdbus::Variant(true);
         break;
       case 't': {
         const uint64_t seconds = parse_number("--timeout", optarg, longest_timeout);
         request.timeout = std::chrono::seconds(seconds);
-        request.options.insert_or_assign("timeout", sdbus::Variant(seconds * 1'000'000));
+        request.options["timeout"] = sdbus::Variant(seconds * 1'000'000);
         break;
       }
       default:

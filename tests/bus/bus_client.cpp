@@ -91,7 +91,8 @@ Value read_value(sd_bus_message* message) {
   char type = 0;
   const char* contents = nullptr;
   check(sd_bus_message_peek_type(message, &type, &contents), "read");
-  if (type == 'a' || type == 'v' || type == 'r' || type == 'e') return read_container(message, type, contents);
+  if (type == 'a' || type == 'v' || type == 'r' || type == 'e')
+    return read_container(message, type, contents);
   Value value;
   value.type = type;
   if (type == 's' || type == 'o' || type == 'g') {
@@ -203,7 +204,8 @@ Value handle(int fd) { return {.type = 'h', .number = static_cast<uint32_t>(fd)}
 
 Value options(const Options& entries) {
   Value dictionary{.type = 'a', .element = "{sv}"};
-  for (const auto& [key, value] : entries) dictionary.items.push_back({.type = '{', .items = {text(key), value}});
+  for (const auto& [key, value] : entries)
+    dictionary.items.push_back({.type = '{', .items = {text(key), value}});
   return dictionary;
 }
 
@@ -267,7 +269,8 @@ Reply BusClient::call(const Call& call) {
 std::shared_ptr<std::optional<Reply>> BusClient::start(const Call& call) {
   const Message message(new_call(bus_.get(), call));
   auto pending = std::make_unique<Pending>();
-  check(sd_bus_call_async(bus_.get(), &pending->slot, message.get(), &Pending::on_reply, pending.get(), 0), "call");
+  check(sd_bus_call_async(bus_.get(), &pending->slot, message.get(), &Pending::on_reply, pending.get(), 0),
+        "call");
   check(sd_bus_flush(bus_.get()), "flush");
   pending_.push_back(std::move(pending));
   return pending_.back()->reply;
@@ -275,8 +278,8 @@ std::shared_ptr<std::optional<Reply>> BusClient::start(const Call& call) {
 
 int BusClient::on_signal(sd_bus_message* message, void* self, void*) {
   static_cast<BusClient*>(self)->signals_.push_back(
-      {sd_bus_message_get_path(message), sd_bus_message_get_interface(message), sd_bus_message_get_member(message),
-       read_values(message)});
+      {sd_bus_message_get_path(message), sd_bus_message_get_interface(message),
+       sd_bus_message_get_member(message), read_values(message)});
   return 0;
 }
 
@@ -284,7 +287,8 @@ void BusClient::listen() {
   const auto handler = [](sd_bus_message* message, void* self, sd_bus_error*) {
     return on_signal(message, self, nullptr);
   };
-  check(sd_bus_add_match(bus_.get(), nullptr, "type='signal',sender='org.example.Loop1'", handler, this), "match");
+  check(sd_bus_add_match(bus_.get(), nullptr, "type='signal',sender='org.example.Loop1'", handler, this),
+        "match");
 }
 
 void BusClient::process() {
@@ -337,7 +341,10 @@ std::string BusClient::unique_name() const {
 }
 
 Reply BusClient::manager(const std::string& member, std::vector<Value> arguments) {
-  return call({.object = root_path, .interface = manager_interface, .member = member, .arguments = std::move(arguments)});
+  return call({.object = root_path,
+               .interface = manager_interface,
+               .member = member,
+               .arguments = std::move(arguments)});
 }
 
 Reply BusClient::attach(int file, const Options& wishes, bool interactive) {
@@ -362,7 +369,10 @@ Reply BusClient::remove(const std::string& object, const Options& wishes) {
 }
 
 Reply BusClient::properties(const std::string& object, const std::string& interface) {
-  return call({.object = object, .interface = properties_interface, .member = "GetAll", .arguments = {text(interface)}});
+  return call({.object = object,
+               .interface = properties_interface,
+               .member = "GetAll",
+               .arguments = {text(interface)}});
 }
 
 Reply BusClient::property(const std::string& object, const std::string& name, const std::string& interface) {
@@ -384,14 +394,16 @@ bool BusClient::has_object(const std::string& object) {
 size_t BusClient::count_signals(const std::string& member, const std::string& first_argument) const {
   size_t count = 0;
   for (const Signal& signal : signals_) {
-    if (signal.member == member && !signal.arguments.empty() && signal.arguments[0].text == first_argument) ++count;
+    if (signal.member == member && !signal.arguments.empty() && signal.arguments[0].text == first_argument)
+      ++count;
   }
   return count;
 }
 
 const Signal* BusClient::find_signal(const std::string& member, const std::string& first_argument) const {
   for (auto signal = signals_.rbegin(); signal != signals_.rend(); ++signal) {
-    if (signal->member == member && !signal->arguments.empty() && signal->arguments[0].text == first_argument) {
+    if (signal->member == member && !signal->arguments.empty() &&
+        signal->arguments[0].text == first_argument) {
       return &*signal;
     }
   }

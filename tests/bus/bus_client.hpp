@@ -47,11 +47,11 @@ inline constexpr const char* would_truncate = "org.example.Loop1.Error.WouldTrun
 
 // Any value that a message carries. A variant is the value in it.
 struct Value {
-  char type = 0;               // of D-Bus; '{' a dictionary entry, '(' a structure, 'a' an array
-  uint64_t number = 0;         // integers, booleans
-  std::string text;            // strings, paths, signatures
-  std::vector<Value> items;    // of containers
-  std::string element;         // 'a': signature of its items
+  char type = 0;                         // of D-Bus; '{' a dictionary entry, '(' a structure, 'a' an array
+  uint64_t number = 0;                   // integers, booleans
+  std::string text;                      // strings, paths, signatures
+  std::vector<Value> items;              // of containers
+  std::string element;                   // 'a': signature of its items
   std::shared_ptr<loop::UniqueFd> file;  // 'h', received
 
   bool truth() const { return number != 0; }

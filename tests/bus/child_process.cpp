@@ -35,7 +35,8 @@ namespace {
   if (setup.body) ::_exit(setup.body());
   for (const auto& [name, value] : setup.environment) ::setenv(name.c_str(), value.c_str(), 1);
   std::vector<char*> arguments;
-  for (const std::string& argument : setup.arguments) arguments.push_back(const_cast<char*>(argument.c_str()));
+  for (const std::string& argument : setup.arguments)
+    arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   ::execvp(arguments[0], arguments.data());
   ::_exit(127);
@@ -43,7 +44,7 @@ namespace {
 
 }  // namespace
 
-ChildProcess::ChildProcess(const Setup& setup) {
+ChildProcess::ChildProcess(const Setup& setup) : death_signal_(setup.death_signal) {
   const pid_t parent = ::getpid();
   pid_ = ::fork();
   if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
@@ -54,7 +55,8 @@ ChildProcess::ChildProcess(const Setup& setup) {
 
 ChildProcess::~ChildProcess() {
   if (!running()) return;
-  signal(SIGKILL);
+  signal(death_signal_);
+  if (!wait()) signal(SIGKILL);
   wait();
 }
 

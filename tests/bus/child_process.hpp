@@ -35,7 +35,7 @@ class ChildProcess {
   };
 
   explicit ChildProcess(const Setup& setup);
-  ~ChildProcess();  // SIGKILL, if it still runs
+  ~ChildProcess();  // the death signal, if it still runs
 
   pid_t pid() const { return pid_; }
   void signal(int number);
@@ -48,6 +48,7 @@ class ChildProcess {
   bool running();
 
  private:
+  int death_signal_;
   pid_t pid_ = -1;
   loop::UniqueFd pidfd_;
   std::optional<int> status_;

@@ -142,7 +142,8 @@ void RawClient::expect_line(const std::string& start) {
 }
 
 Reply RawClient::call(const std::string& destination, const std::string& object, const std::string& interface,
-                      const std::string& member, const std::string& signature, const std::string& body, int file) {
+                      const std::string& member, const std::string& signature, const std::string& body,
+                      int file) {
   const uint32_t serial = ++serial_;
   Writer fields;
   fields.field(object_field, "o");
@@ -211,7 +212,8 @@ Reply RawClient::call(const std::string& destination, const std::string& object,
   }
 }
 
-Reply RawClient::call_with_handle(const std::string& member, const std::string& signature, uint32_t handle, int file) {
+Reply RawClient::call_with_handle(const std::string& member, const std::string& signature, uint32_t handle,
+                                  int file) {
   Writer body;
   body.u32(handle);
   if (signature == "ha{sv}") {

@@ -17,7 +17,8 @@ class RawClient {
   explicit RawClient(const std::string& address);
 
   // Calls METHOD(h, a{sv}) or METHOD(h) with that handle; file -1: with none.
-  Reply call_with_handle(const std::string& member, const std::string& signature, uint32_t handle, int file = -1);
+  Reply call_with_handle(const std::string& member, const std::string& signature, uint32_t handle,
+                         int file = -1);
 
  private:
   void send(const std::string& bytes, int file = -1);

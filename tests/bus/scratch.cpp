@@ -6,7 +6,9 @@
 #include <linux/blkpg.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
+#include <poll.h>
 #include <sched.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
@@ -32,12 +34,14 @@ namespace {
 constexpr unsigned static_nodes = 8;  // those that are there without anybody's doing
 
 std::string directory;
-loop::UniqueFd alive;       // its other end tells the janitor that we are gone
+loop::UniqueFd alive;  // its other end tells the janitor that we are gone
 pid_t janitor = -1;
 unsigned files_made = 0;
 std::set<std::pair<uint64_t, uint64_t>> deep_files;  // device and inode
 
-[[noreturn]] void fail(const std::string& what) { throw std::system_error(errno, std::generic_category(), what); }
+[[noreturn]] void fail(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
 
 std::vector<std::string> entries(int directory_fd) {
   std::vector<std::string> names;
@@ -77,7 +81,8 @@ std::vector<unsigned> loop_numbers() {
 }
 
 loop::UniqueFd open_node(unsigned number) {
-  return loop::UniqueFd(::open(("/dev/loop" + std::to_string(number)).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  return loop::UniqueFd(
+      ::open(("/dev/loop" + std::to_string(number)).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
 }
 
 // Whether one of ours; where the path is too long for the kernel, the inode tells.
@@ -135,7 +140,8 @@ void set_up_scratch() {
   if (::unshare(CLONE_NEWNS) < 0) fail("unshare");
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) fail("mount --make-rprivate /");
   const char* parent = std::getenv("LOOPD_TEST_DIR");
-  directory = std::string(parent ? parent : "/var/tmp") + "/loopd-test." + std::to_string(::getpid()) + ".XXXXXX";
+  directory =
+      std::string(parent ? parent : "/var/tmp") + "/loopd-test." + std::to_string(::getpid()) + ".XXXXXX";
   if (!::mkdtemp(directory.data())) fail(directory);
   ::chmod(directory.c_str(), 0755);
   start_janitor();
@@ -284,8 +290,23 @@ std::vector<unsigned> sysfs_partitions(unsigned number) {
 }
 
 int kernel_detach(unsigned number) {
-  const loop::UniqueFd node = open_node(number);
-  return ::ioctl(node.get(), LOOP_CLR_FD, 0) < 0 ? errno : 0;
+  const loop::UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  ::inotify_add_watch(watch.get(), ("/dev/loop" + std::to_string(number)).c_str(), IN_CLOSE);
+  {
+    const loop::UniqueFd node = open_node(number);
+    if (::ioctl(node.get(), LOOP_CLR_FD, 0) < 0) return errno;
+  }
+  const auto deadline = Clock::now() + long_enough;
+  while (is_attached(number)) {  // udev has it open
+    if (Clock::now() >= deadline) return ETIMEDOUT;
+    std::array<char, 4096> events{};
+    while (::read(watch.get(), events.data(), events.size()) > 0) {
+    }
+    pollfd waited{watch.get(), POLLIN, 0};
+    // The detach comes a moment after the close that is reported.
+    ::poll(&waited, 1, 10);
+  }
+  return 0;
 }
 
 int kernel_attach(unsigned number, int file) {

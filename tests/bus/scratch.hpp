@@ -70,7 +70,8 @@ inline constexpr const char* gpt_with_five_partitions =
     "label: gpt\n"
     "start=1MiB, size=1MiB, uuid=11111111-1111-4111-8111-111111111111, name=first\n"
     "start=2MiB, size=2MiB, uuid=22222222-2222-4222-8222-222222222222, name=\"second one\"\n"
-    "start=4MiB, size=1MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, uuid=33333333-3333-4333-8333-333333333333\n"
+    "start=4MiB, size=1MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, "
+    "uuid=33333333-3333-4333-8333-333333333333\n"
     "start=5MiB, size=1MiB, uuid=44444444-4444-4444-8444-444444444444\n"
     "start=6MiB, size=1MiB, uuid=55555555-5555-4555-8555-555555555555, name=last\n";
 inline constexpr const char* mbr_with_logicals =
@@ -104,6 +105,7 @@ bool node_exists(unsigned number, unsigned partition = 0);
 std::vector<unsigned> sysfs_partitions(unsigned number);
 
 // By hand, as a program would that knows nothing of the service: 0 or errno.
+// Detaching waits until the last who looks at the device has let go.
 int kernel_detach(unsigned number);
 int kernel_attach(unsigned number, int file);
 int kernel_add_partition(unsigned number, unsigned partition, uint64_t offset, uint64_t size);

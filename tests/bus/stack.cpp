@@ -144,10 +144,11 @@ int keep_polkit(const std::string& directory) {
   // Nothing of the test program is to be held open by this one.
   for (int fd = 3; fd < 1024; ++fd) ::close(fd);
   siginfo_t got{};
-  ::sigwaitinfo(&waited, &got);
+  do {  // it may also just have been stopped
+    ::sigwaitinfo(&waited, &got);
+  } while (got.si_signo == SIGCHLD && ::waitpid(child, nullptr, WNOHANG) == 0);
   ::kill(child, SIGKILL);
-  int status = 0;
-  ::waitpid(child, &status, 0);
+  ::waitpid(child, nullptr, 0);
   return got.si_signo == SIGTERM ? 0 : 1;
 }
 
@@ -195,7 +196,8 @@ Udev::Udev() {
                                                                 .log = scratch_directory() + "/udevd.log",
                                                                 .death_signal = SIGTERM});
   if (!wait_for_ready(*process_, notifications.get())) {
-    throw std::runtime_error("systemd-udevd does not start: " + read_file(scratch_directory() + "/udevd.log"));
+    throw std::runtime_error("systemd-udevd does not start: " +
+                             read_file(scratch_directory() + "/udevd.log"));
   }
 }
 
@@ -246,8 +248,8 @@ void Stack::start_bus() {
   loop::UniqueFd writing(ends[1]);
   // It prints its address when it listens.
   bus_ = std::make_unique<ChildProcess>(
-      ChildProcess::Setup{.arguments = {"dbus-daemon", "--nofork", "--nopidfile", "--nosyslog", "--print-address=1",
-                                        "--config-file=" + directory_ + "/bus.conf"},
+      ChildProcess::Setup{.arguments = {"dbus-daemon", "--nofork", "--nopidfile", "--nosyslog",
+                                        "--print-address=1", "--config-file=" + directory_ + "/bus.conf"},
                           .log = directory_ + "/bus.log",
                           .output = writing.get()});
   writing.reset();
@@ -261,14 +263,14 @@ void Stack::start_bus() {
 }
 
 void Stack::start_polkit() {
-  polkit_ = std::make_unique<ChildProcess>(ChildProcess::Setup{
-      .body =
-          [this] {
-            ::setenv("DBUS_SYSTEM_BUS_ADDRESS", address_.c_str(), 1);
-            return keep_polkit(directory_);
-          },
-      .log = directory_ + "/polkitd.log",
-      .death_signal = SIGTERM});
+  polkit_ = std::make_unique<ChildProcess>(ChildProcess::Setup{.body =
+                                                                   [this] {
+                                                                     ::setenv("DBUS_SYSTEM_BUS_ADDRESS",
+                                                                              address_.c_str(), 1);
+                                                                     return keep_polkit(directory_);
+                                                                   },
+                                                               .log = directory_ + "/polkitd.log",
+                                                               .death_signal = SIGTERM});
   if (!observer_->wait_for_name(polkit_name)) {
     throw std::runtime_error("polkitd does not start: " + read_file(directory_ + "/polkitd.log"));
   }
@@ -293,13 +295,16 @@ pid_t Stack::polkit_pid() {
 
 void Stack::start_loopd() {
   const char* override = std::getenv("LOOPD_BINARY");
+  const char* perturb = std::getenv("MALLOC_PERTURB_");
   const std::string notify = directory_ + "/notify";
   const loop::UniqueFd notifications = make_notify_socket(notify);
   loopd_ = std::make_unique<ChildProcess>(
       ChildProcess::Setup{.arguments = {override ? override : LOOPD_BINARY},
                           .environment = {{"DBUS_SYSTEM_BUS_ADDRESS", address_},
                                           {"RUNTIME_DIRECTORY", state_directory()},
-                                          {"NOTIFY_SOCKET", notify}},
+                                          {"NOTIFY_SOCKET", notify},
+                                          // What is used after it was freed shows.
+                                          {"MALLOC_PERTURB_", perturb ? perturb : "165"}},
                           .log = directory_ + "/loopd.log"});
   if (!wait_for_ready(*loopd_, notifications.get()) || !observer_->wait_for_name(service_name)) {
     throw std::runtime_error("loopd does not start: " + loopd_log());
@@ -326,7 +331,8 @@ void Bus::TearDownTestSuite() {
   if (!stack_) return;
   const auto status = stack_->stop_loopd();
   EXPECT_TRUE(status && WIFEXITED(*status) && WEXITSTATUS(*status) == 0)
-      << "loopd did not end cleanly; its log:\n" << stack_->loopd_log();
+      << "loopd did not end cleanly; its log:\n"
+      << stack_->loopd_log();
   stack_.reset();
 }
 
@@ -346,7 +352,8 @@ void Bus::TearDown() {
   for (const std::string& device : left) EXPECT_TRUE(HasFailure()) << device << " was left attached";
   if (HasFailure()) {
     const std::string log = stack_->loopd_log();
-    std::fprintf(stderr, "loopd's log ends with:\n%s\n", log.substr(log.size() > 3000 ? log.size() - 3000 : 0).c_str());
+    std::fprintf(stderr, "loopd's log ends with:\n%s\n",
+                 log.substr(log.size() > 3000 ? log.size() - 3000 : 0).c_str());
   }
   if (!alive) stack_->start_loopd();
 }
@@ -379,7 +386,8 @@ void Bus::remove_attached() {
     const auto& [object, sequence] = *device;
     if (sysfs(number_of(object), "diskseq") != std::to_string(sequence)) continue;  // gone
     const Reply reply = root().remove(object, {{"disk-sequence", u64(sequence)}});
-    EXPECT_TRUE(reply.ok() || reply.error == unknown_object || reply.error == not_attached || reply.error == stale)
+    EXPECT_TRUE(reply.ok() || reply.error == unknown_object || reply.error == not_attached ||
+                reply.error == stale)
         << "removing " << object << ": " << reply;
   }
 }
@@ -390,9 +398,11 @@ void Bus::let_events_arrive() {
   const ScratchFile last(64 * KiB);
   const unsigned number = own_number();
   ASSERT_EQ(kernel_attach(number, last.fd()), 0);
-  EXPECT_TRUE(root().wait_for([&] { return root().find_signal("InterfacesAdded", object_of(number)) != nullptr; }));
+  EXPECT_TRUE(
+      root().wait_for([&] { return root().find_signal("InterfacesAdded", object_of(number)) != nullptr; }));
   EXPECT_EQ(kernel_detach(number), 0);
-  EXPECT_TRUE(root().wait_for([&] { return root().find_signal("InterfacesRemoved", object_of(number)) != nullptr; }));
+  EXPECT_TRUE(
+      root().wait_for([&] { return root().find_signal("InterfacesRemoved", object_of(number)) != nullptr; }));
 }
 
 Value Bus::properties_of(const std::string& object, const std::string& interface) {
@@ -401,12 +411,14 @@ Value Bus::properties_of(const std::string& object, const std::string& interface
   return reply.ok() ? reply.values.at(0) : Value{};
 }
 
-testing::AssertionResult fails_with(const Reply& reply, const std::string& error, const std::string& culprit) {
+testing::AssertionResult fails_with(const Reply& reply, const std::string& error,
+                                    const std::string& culprit) {
   if (reply.error != error) {
     return testing::AssertionFailure() << "expected " << error << ", got " << reply;
   }
   if (reply.message.find(culprit) == std::string::npos) {
-    return testing::AssertionFailure() << "the message does not name \"" << culprit << "\": " << reply.message;
+    return testing::AssertionFailure()
+           << "the message does not name \"" << culprit << "\": " << reply.message;
   }
   return testing::AssertionSuccess();
 }

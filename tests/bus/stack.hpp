@@ -86,7 +86,9 @@ class Bus : public testing::Test {
   // Attaches as root; fails the test and gives an empty string if it does not work.
   // What is still attached at the end of the test is removed then, by the service.
   std::string attach(int file, const Options& wishes = {});
-  std::string attach(const ScratchFile& file, const Options& wishes = {}) { return attach(file.fd(), wishes); }
+  std::string attach(const ScratchFile& file, const Options& wishes = {}) {
+    return attach(file.fd(), wishes);
+  }
 
   // Every event of devices that has happened so far has become signals.
   void let_events_arrive();
@@ -106,7 +108,8 @@ class Bus : public testing::Test {
 };
 
 // Is an error of this name whose message has the culprit.
-testing::AssertionResult fails_with(const Reply& reply, const std::string& error, const std::string& culprit = {});
+testing::AssertionResult fails_with(const Reply& reply, const std::string& error,
+                                    const std::string& culprit = {});
 testing::AssertionResult succeeds(const Reply& reply);
 
 }  // namespace bus_test

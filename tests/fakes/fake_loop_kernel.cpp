@@ -35,26 +35,46 @@ std::string path_of(int fd) {
 
 const char* name_of(Call call) {
   switch (call) {
-    case Call::open_control: return "open_control";
-    case Call::lock_control: return "lock_control";
-    case Call::get_free: return "get_free";
-    case Call::add: return "add";
-    case Call::remove: return "remove";
-    case Call::open_node: return "open_node";
-    case Call::watch_use: return "watch_use";
-    case Call::lock: return "lock";
-    case Call::configure: return "configure";
-    case Call::status: return "status";
-    case Call::set_status: return "set_status";
-    case Call::clear: return "clear";
-    case Call::set_capacity: return "set_capacity";
-    case Call::set_direct_io: return "set_direct_io";
-    case Call::size: return "size";
-    case Call::block_size: return "block_size";
-    case Call::disk_sequence: return "disk_sequence";
-    case Call::add_partition: return "add_partition";
-    case Call::delete_partition: return "delete_partition";
-    case Call::attribute: return "attribute";
+    case Call::open_control:
+      return "open_control";
+    case Call::lock_control:
+      return "lock_control";
+    case Call::get_free:
+      return "get_free";
+    case Call::add:
+      return "add";
+    case Call::remove:
+      return "remove";
+    case Call::open_node:
+      return "open_node";
+    case Call::watch_use:
+      return "watch_use";
+    case Call::lock:
+      return "lock";
+    case Call::configure:
+      return "configure";
+    case Call::status:
+      return "status";
+    case Call::set_status:
+      return "set_status";
+    case Call::clear:
+      return "clear";
+    case Call::set_capacity:
+      return "set_capacity";
+    case Call::set_direct_io:
+      return "set_direct_io";
+    case Call::size:
+      return "size";
+    case Call::block_size:
+      return "block_size";
+    case Call::disk_sequence:
+      return "disk_sequence";
+    case Call::add_partition:
+      return "add_partition";
+    case Call::delete_partition:
+      return "delete_partition";
+    case Call::attribute:
+      return "attribute";
   }
   return "?";
 }
@@ -187,13 +207,15 @@ class FakeLoopKernel::Node final : public LoopNode {
   }
   int add_partition(const PartitionExtent& extent) override {
     return call(Call::add_partition, [&](Device& device) {
-      if (extent.number == 0 || extent.offset % device.block_size != 0 || extent.size % device.block_size != 0) {
+      if (extent.number == 0 || extent.offset % device.block_size != 0 ||
+          extent.size % device.block_size != 0) {
         return -EINVAL;
       }
       if (extent.offset + extent.size > device.size) return -EINVAL;
       if (device.partitions.contains(extent.number)) return -EBUSY;
       for (const auto& [number, other] : device.partitions) {
-        if (extent.offset < other.offset + other.size && other.offset < extent.offset + extent.size) return -EBUSY;
+        if (extent.offset < other.offset + other.size && other.offset < extent.offset + extent.size)
+          return -EBUSY;
       }
       device.partitions[extent.number] = extent;
       return 0;
@@ -251,7 +273,8 @@ class FakeLoopKernel::Control final : public LoopControl {
   }
   int add(int number) override {
     const std::lock_guard lock(kernel_.mutex_);
-    if (const int r = kernel_.enter(Call::add, number < 0 ? 0 : static_cast<unsigned>(number)); r < 0) return r;
+    if (const int r = kernel_.enter(Call::add, number < 0 ? 0 : static_cast<unsigned>(number)); r < 0)
+      return r;
     if (number < 0) number = static_cast<int>(lowest_absent());
     if (kernel_.exists(static_cast<unsigned>(number))) return -EEXIST;
     kernel_.make(static_cast<unsigned>(number));
@@ -651,7 +674,8 @@ std::string FakeLoopKernel::describe() const {
     if (device->lock_owner || device->locked_by_other) text << " locked";
     if (device->bound) {
       text << " bound flags " << device->info.lo_flags << " offset " << device->info.lo_offset << " limit "
-           << device->info.lo_sizelimit << " size " << device->size << " block " << device->block_size << " name '"
+           << device->info.lo_sizelimit << " size " << device->size << " block " << device->block_size
+           << " name '"
            << std::string(reinterpret_cast<const char*>(device->info.lo_file_name), LO_NAME_SIZE).c_str()
            << "' inode " << device->info.lo_inode;
     }

@@ -74,9 +74,9 @@ class FakeLoopKernel final : public LoopKernel {
   // restart_counting().
   void restart_counting();
   int calls() const;
-  void fail_call(int index, int error_number);           // that one call
-  void fail_always(Call call, int error_number);         // each of that kind; 0: no more
-  std::string call_text(int index) const;                // "configure loop8"
+  void fail_call(int index, int error_number);    // that one call
+  void fail_always(Call call, int error_number);  // each of that kind; 0: no more
+  std::string call_text(int index) const;         // "configure loop8"
 
   // Runs before, or after, each call of that kind, with the number of the device
   // (for `add` and `remove` as well; 0 where there is none). It may act as
@@ -107,7 +107,7 @@ class FakeLoopKernel final : public LoopKernel {
   std::vector<unsigned> bound_numbers() const;
   loop_info64 info(unsigned number) const;  // of a bound device
   uint64_t sequence(unsigned number) const;
-  int open_nodes() const { return open_nodes_; }        // by the code under test
+  int open_nodes() const { return open_nodes_; }  // by the code under test
   int open_controls() const { return open_controls_; }
   int open_watches() const { return open_watches_; }
 

@@ -102,7 +102,8 @@ std::string read_at(int fd, uint64_t offset, uint64_t length) {
   std::string bytes(length, '\0');
   size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t got = ::pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+    const ssize_t got =
+        ::pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
     if (got < 0) throw std::system_error(errno, std::generic_category(), "pread");
     if (got == 0) break;
     done += static_cast<size_t>(got);
@@ -111,7 +112,8 @@ std::string read_at(int fd, uint64_t offset, uint64_t length) {
   return bytes;
 }
 
-void write_gpt(int fd, uint64_t disk_size, const std::vector<GptPartition>& partitions, unsigned sector_size) {
+void write_gpt(int fd, uint64_t disk_size, const std::vector<GptPartition>& partitions,
+               unsigned sector_size) {
   const uint64_t sectors = disk_size / sector_size;
   const uint64_t entry_sectors = gpt_entries * gpt_entry_size / sector_size;
   std::string entries(gpt_entries * gpt_entry_size, '\0');
@@ -140,7 +142,8 @@ void write_gpt(int fd, uint64_t disk_size, const std::vector<GptPartition>& part
   write_at(fd, last * sector_size, gpt_header(last, 1, last - entry_sectors, first_usable, last_usable, crc));
 }
 
-void write_mbr(int fd, const std::vector<MbrPartition>& primaries, const std::vector<MbrPartition>& logicals) {
+void write_mbr(int fd, const std::vector<MbrPartition>& primaries,
+               const std::vector<MbrPartition>& logicals) {
   std::string first = boot_record();
   for (size_t i = 0; i < primaries.size(); ++i) {
     put_mbr_entry(first, i, primaries[i].type, primaries[i].offset / sector, primaries[i].size / sector);
@@ -166,15 +169,15 @@ void write_mbr(int fd, const std::vector<MbrPartition>& primaries, const std::ve
 void write_fat_boot_sector(int fd) {
   std::string bytes = boot_record();
   bytes.replace(0, 11, "\xEB\x3C\x90mkfs.fat", 11);
-  put(bytes, 11, uint16_t{512});   // bytes a sector
-  put(bytes, 13, uint8_t{4});      // sectors a cluster
-  put(bytes, 14, uint16_t{4});     // reserved sectors
-  put(bytes, 16, uint8_t{2});      // tables
-  put(bytes, 17, uint16_t{512});   // entries of the root directory
-  put(bytes, 19, uint16_t{20480}); // sectors
-  put(bytes, 21, uint8_t{0xF8});   // medium: hard disk
-  put(bytes, 22, uint16_t{20});    // sectors a table
-  put(bytes, 38, uint8_t{0x29});   // extended boot signature
+  put(bytes, 11, uint16_t{512});    // bytes a sector
+  put(bytes, 13, uint8_t{4});       // sectors a cluster
+  put(bytes, 14, uint16_t{4});      // reserved sectors
+  put(bytes, 16, uint8_t{2});       // tables
+  put(bytes, 17, uint16_t{512});    // entries of the root directory
+  put(bytes, 19, uint16_t{20480});  // sectors
+  put(bytes, 21, uint8_t{0xF8});    // medium: hard disk
+  put(bytes, 22, uint16_t{20});     // sectors a table
+  put(bytes, 38, uint8_t{0x29});    // extended boot signature
   put(bytes, 39, uint32_t{0x12345678});
   bytes.replace(43, 11, "NO NAME    ");
   bytes.replace(54, 8, "FAT16   ");

@@ -44,7 +44,8 @@ struct MbrPartition {
 // partition behind them as number `primaries.size() + 1`, which ends with the
 // last logical. Each logical's boot record lies one MiB before its data, so the
 // first MiB of the extended partition is free.
-void write_mbr(int fd, const std::vector<MbrPartition>& primaries, const std::vector<MbrPartition>& logicals = {});
+void write_mbr(int fd, const std::vector<MbrPartition>& primaries,
+               const std::vector<MbrPartition>& logicals = {});
 
 // The first sector of a FAT16 file system, which ends like an MBR and whose boot
 // code stands where an MBR's table is.

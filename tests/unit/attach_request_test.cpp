@@ -38,7 +38,8 @@ Verdict judge(const AttachRequest& request) {
 ::testing::AssertionResult is_refused(const Verdict& verdict, Errc code, const std::string& culprit) {
   if (!verdict.code) return ::testing::AssertionFailure() << "accepted";
   if (*verdict.code != code) {
-    return ::testing::AssertionFailure() << "code " << static_cast<int>(*verdict.code) << ": " << verdict.message;
+    return ::testing::AssertionFailure()
+           << "code " << static_cast<int>(*verdict.code) << ": " << verdict.message;
   }
   if (!verdict.message.starts_with(culprit + ":")) {
     return ::testing::AssertionFailure() << "does not name " << culprit << ": " << verdict.message;
@@ -66,9 +67,7 @@ TEST_F(ARequest, ForAWritableFileIsAccepted) {
   struct stat st {};
   ASSERT_EQ(::fstat(good.file.get(), &st), 0);
   const BackingFile file = validate(good);
-  EXPECT_FALSE(file.block_device);
-  EXPECT_EQ(file.dev, st.st_dev);
-  EXPECT_EQ(file.inode, st.st_ino);
+  EXPECT_EQ(file.identity, (FileIdentity{false, st.st_dev, st.st_ino}));
   EXPECT_EQ(file.size, 64 * kib);
 }
 
@@ -157,7 +156,8 @@ TEST_F(ARequest, ForLessThanOneBlockIsRefused) {
 
 TEST_F(ARequest, BeyondTheFileIsRefused) {
   AttachRequest beyond = request();
-  for (const uint64_t offset : {64 * kib, 64 * kib + 1, uint64_t{LLONG_MAX}, uint64_t{LLONG_MAX} + 1, UINT64_MAX}) {
+  for (const uint64_t offset :
+       {64 * kib, 64 * kib + 1, uint64_t{LLONG_MAX}, uint64_t{LLONG_MAX} + 1, UINT64_MAX}) {
     beyond.offset = offset;
     EXPECT_TRUE(is_refused(judge(beyond), Errc::invalid_argument, "offset")) << offset;
   }
@@ -209,8 +209,8 @@ TEST_F(ARequest, ChecksItsReference) {
 TEST(AReference, MayBeAnyShortName) {
   for (const std::string& good :
        {std::string(), std::string("a"), std::string(62, 'x'), std::string("with space"), std::string("grün"),
-        std::string("a-part"), std::string("a-part1b"), std::string("part1"), std::string("7"), std::string("a-parts1"),
-        std::string(".."), std::string("-par1")}) {
+        std::string("a-part"), std::string("a-part1b"), std::string("part1"), std::string("7"),
+        std::string("a-parts1"), std::string(".."), std::string("-par1")}) {
     EXPECT_NO_THROW(validate_reference(good)) << good;
   }
 }

@@ -38,7 +38,7 @@ UniqueFd partitioned_image() {
 AttachRequest plain_request() {
   AttachRequest request;
   request.file = memory_file(image_size);
-  request.owner = 1000;
+  request.terms.owner = 1000;
   return request;
 }
 
@@ -130,9 +130,9 @@ class AnAttachment : public ::testing::Test {
     EXPECT_EQ(snapshot.disk_sequence, kernel.sequence(snapshot.number));
     const auto record = records_.find(snapshot.disk_sequence);
     ASSERT_TRUE(record) << "the attachment has no record";
-    EXPECT_EQ(record->owner, request.owner);
+    EXPECT_EQ(record->owner, request.terms.owner);
     EXPECT_EQ(record->number, snapshot.number);
-    EXPECT_EQ(record->backing_inode, st.st_ino);
+    EXPECT_EQ(record->backing, (FileIdentity{false, st.st_dev, st.st_ino}));
     EXPECT_EQ(files_in_records(), std::vector{std::to_string(snapshot.disk_sequence)});
   }
 
@@ -191,7 +191,10 @@ TEST_F(AnAttachment, LeavesNothingBehindWhicheverCallFails) {
         } catch (const Error& error) {
           message = error.what();
         }
-        if (kernel.calls() < index) break;  // there is no such call any more
+        if (kernel.calls() < index) {  // there is no such call any more
+          forget_records();
+          break;
+        }
         SCOPED_TRACE(std::string(scenario.name) + ": call " + std::to_string(index) + ", " +
                      kernel.call_text(index) + ", fails with " + std::to_string(error_number) + "; " +
                      (snapshot ? "attached" : message));
@@ -303,9 +306,8 @@ TEST_F(AnAttachment, TriesAgainWhileANewNodeCannotBeOpenedYet) {
   for (const int error_number : {ENXIO, ENOENT, EACCES}) {
     FakeLoopKernel kernel;
     int opens = 0;
-    kernel.before(Call::open_node, [&](unsigned) {
-      kernel.fail_always(Call::open_node, ++opens <= 3 ? error_number : 0);
-    });
+    kernel.before(Call::open_node,
+                  [&](unsigned) { kernel.fail_always(Call::open_node, ++opens <= 3 ? error_number : 0); });
     EXPECT_FALSE(attach_error(kernel, plain_request())) << message_;
     EXPECT_EQ(opens, 4);
     forget_records();
@@ -527,12 +529,13 @@ TEST_F(AnAttachment, WorksWithoutDiskSequencesAndKeepsNoRecordThen) {
 TEST_F(AnAttachment, IsDeletedWithItsNodeAlsoWhenUdevLooksAtItWhileItIsUndone) {
   FakeLoopKernel kernel({{6, 18}, 0, true});
   kernel.before(Call::status, [&](unsigned number) { kernel.foreign_open(number); });
-  kernel.fail_call(1000000, EIO);
   kernel.fail_always(Call::status, EIO);
-  bool probing = true;
-  kernel.after(Call::watch_use, [&](unsigned number) {
-    if (!std::exchange(probing, false)) return;
-    std::thread([&kernel, number] { kernel.foreign_close(number); }).join();
+  // udev outlives the last descriptor of ours, and then closes: only with that
+  // close the file goes.
+  std::jthread udev;
+  kernel.before(Call::attribute, [&](unsigned number) {
+    if (kernel.open_nodes() > 0 || udev.joinable()) return;
+    udev = std::jthread([&kernel, number] { kernel.foreign_close(number); });
   });
   EXPECT_EQ(attach_error(kernel, plain_request()), Errc::failed);
   EXPECT_TRUE(kernel.numbers().empty()) << kernel.describe();
@@ -604,10 +607,10 @@ struct Refusal {
 };
 
 TEST_F(AnAttachment, TellsInWordsWhatTheKernelRefused) {
-  for (const Refusal& refusal : {Refusal{EBADF, Errc::invalid_argument, "leads back"},
-                                 Refusal{EOVERFLOW, Errc::invalid_argument, "offset"},
-                                 Refusal{EINVAL, Errc::failed, "LOOP_CONFIGURE"},
-                                 Refusal{ENOMEM, Errc::failed, "LOOP_CONFIGURE"}}) {
+  for (const Refusal& refusal :
+       {Refusal{EBADF, Errc::invalid_argument, "leads back"},
+        Refusal{EOVERFLOW, Errc::invalid_argument, "offset"}, Refusal{EINVAL, Errc::failed, "LOOP_CONFIGURE"},
+        Refusal{ENOMEM, Errc::failed, "LOOP_CONFIGURE"}}) {
     FakeLoopKernel kernel;
     kernel.fail_always(Call::configure, refusal.error_number);
     EXPECT_EQ(attach_error(kernel, plain_request()), refusal.code);

@@ -22,8 +22,7 @@ AttachmentRecord sample(unsigned number, uint64_t sequence) {
   record.number = number;
   record.disk_sequence = sequence;
   record.owner = 1000;
-  record.backing_dev = 0xFE00000001;
-  record.backing_inode = UINT64_MAX;
+  record.backing = {false, 0xFE00000001, UINT64_MAX};
   record.keeps_partitions = true;
   record.delete_node = true;
   return record;
@@ -41,7 +40,8 @@ class TheRecords : public ::testing::Test {
   }
   size_t files() const {
     size_t count = 0;
-    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(directory_.file("records"))) ++count;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(directory_.file("records")))
+      ++count;
     return count;
   }
   TemporaryDirectory directory_;
@@ -78,11 +78,11 @@ TEST_F(TheRecords, AreReplacedAsAWhole) {
   AttachmentRecord one = sample(7, 42);
   AttachmentRecord other = one;
   other.owner = 2000;
-  other.backing_inode = 1;
+  other.backing = {true, 1, 0};
   records_.write(one);
   std::atomic<bool> done = false;
   std::jthread writer([&] {
-    for (int i = 0; i < 500; ++i) records_.write(i % 2 == 0 ? other : one);
+    for (int i = 0; i < 100; ++i) records_.write(i % 2 == 0 ? other : one);
     done = true;
   });
   int reads = 0;
@@ -113,7 +113,7 @@ TEST_F(TheRecords, IgnoreGarbage) {
   write_file("47", "");
   write_file("0", "");
   write_file("intent-5", "rubbish");
-  write_file("intent-6", "");
+  write_file("intent-0", "");
   write_file("notes", "LOOPD_DISK_SEQUENCE=0\n");
   std::filesystem::create_directory(directory_.file("records/48"));
   ::symlink("42", directory_.file("records/49").c_str());

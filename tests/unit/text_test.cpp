@@ -30,11 +30,15 @@ TEST(Utf8, IsToldFromWhatOnlyLooksLikeIt) {
 TEST(Utf8, IsMadeOfAnyBytes) {
   EXPECT_EQ(escape_to_utf8("plain"), "plain");
   EXPECT_EQ(escape_to_utf8("gr\xC3\xBCn"), "gr\xC3\xBCn");
-  EXPECT_EQ(escape_to_utf8("a\xFF" "b"), "a\\xffb");
+  EXPECT_EQ(escape_to_utf8("a\xFF"
+                           "b"),
+            "a\\xffb");
   EXPECT_EQ(escape_to_utf8("\xC3(\xE2\x82"), "\\xc3(\\xe2\\x82");
   EXPECT_EQ(escape_to_utf8("back\\slash"), "back\\\\slash");
   EXPECT_EQ(escape_to_utf8("\\xff"), "\\\\xff") << "must not be taken for an escaped byte";
-  EXPECT_EQ(escape_to_utf8(std::string_view("a\0b", 3)), "a\\x00" "b");
+  EXPECT_EQ(escape_to_utf8(std::string_view("a\0b", 3)),
+            "a\\x00"
+            "b");
   EXPECT_EQ(escape_to_utf8("two\nlines"), "two\nlines");
 }
 
