@@ -50,7 +50,7 @@ void each_entry(const std::string& directory, const std::function<void(const std
   }
 }
 
-void add_mounts(const std::vector<std::string>& names, std::vector<std::string>& holders) {
+void add_mounts(const std::vector<std::string>& names, std::vector<Holder>& holders) {
   for (const Mount& mount : mounts()) {
     std::string name = name_in(names, mount.source);
     struct stat st {};
@@ -61,35 +61,35 @@ void add_mounts(const std::vector<std::string>& names, std::vector<std::string>&
       }
     }
     if (!name.empty()) {
-      holders.push_back("mounted at " + escape_to_utf8(mount.mount_point) + " (" + name + ")");
+      holders.push_back({"mounted at " + escape_to_utf8(mount.mount_point) + " (" + name + ")"});
     }
   }
 }
 
-void add_swaps(const std::vector<std::string>& names, std::vector<std::string>& holders) {
+void add_swaps(const std::vector<std::string>& names, std::vector<Holder>& holders) {
   for (const std::string& path : active_swaps()) {
     if (const std::string name = name_in(names, path); !name.empty()) {
-      holders.push_back("swap (" + name + ")");
+      holders.push_back({"swap (" + name + ")"});
     }
   }
 }
 
 // Device-mapper, MD and other block devices on top.
-void add_stacked_devices(const std::vector<std::string>& names, std::vector<std::string>& holders) {
+void add_stacked_devices(const std::vector<std::string>& names, std::vector<Holder>& holders) {
   for (const std::string& name : names) {
     each_entry("/sys/class/block/" + name + "/holders", [&](const std::string& holder) {
-      holders.push_back("block device " + holder + " (" + name + ")");
+      holders.push_back({"block device " + holder + " (" + name + ")"});
     });
   }
 }
 
 void add_loops(const LoopKernel& kernel, const std::vector<std::string>& names,
-               std::vector<std::string>& holders) {
+               std::vector<Holder>& holders) {
   for (const unsigned number : kernel.numbers()) {
     const auto file = kernel.attribute(number, "loop/backing_file");
     if (!file) continue;
     if (const std::string name = name_in(names, *file); !name.empty()) {
-      holders.push_back("loop device loop" + std::to_string(number) + " (" + name + ")");
+      holders.push_back({"loop device loop" + std::to_string(number) + " (" + name + ")"});
     }
   }
 }
@@ -101,7 +101,11 @@ std::string command_of(const std::string& pid) {
   return escape_to_utf8(command);
 }
 
-void add_processes(const std::vector<std::string>& names, std::vector<std::string>& holders) {
+bool is_udev(const std::string& command) {
+  return command == "(udev-worker)" || command == "systemd-udevd" || command == "udevd";
+}
+
+void add_processes(const std::vector<std::string>& names, std::vector<Holder>& holders) {
   const std::string self = std::to_string(::getpid());
   each_entry("/proc", [&](const std::string& pid) {
     if (holders.size() >= most_named || pid == self || pid[0] < '0' || pid[0] > '9') return;
@@ -116,16 +120,17 @@ void add_processes(const std::vector<std::string>& names, std::vector<std::strin
       const std::string name = name_in(names, std::string_view(target.data(), static_cast<size_t>(length)));
       if (name.empty()) return;
       found = true;
-      holders.push_back("process " + pid + " (" + command_of(pid) + ", " + name + ")");
+      const std::string command = command_of(pid);
+      holders.push_back({"process " + pid + " (" + command + ", " + name + ")", is_udev(command)});
     });
   });
 }
 
 }  // namespace
 
-std::vector<std::string> find_holders(const LoopKernel& kernel, unsigned number) {
+std::vector<Holder> find_holders(const LoopKernel& kernel, unsigned number) {
   const std::vector<std::string> names = names_of(kernel, number);
-  std::vector<std::string> holders;
+  std::vector<Holder> holders;
   add_mounts(names, holders);
   add_swaps(names, holders);
   add_stacked_devices(names, holders);
@@ -135,7 +140,7 @@ std::vector<std::string> find_holders(const LoopKernel& kernel, unsigned number)
 }
 
 std::string describe_holders(const LoopKernel& kernel, unsigned number) {
-  const std::vector<std::string> holders = find_holders(kernel, number);
+  const std::vector<Holder> holders = find_holders(kernel, number);
   if (holders.empty()) {
     return "by somebody who cannot be seen from here (a mount in another namespace, or a process that has "
            "let "
@@ -143,7 +148,7 @@ std::string describe_holders(const LoopKernel& kernel, unsigned number) {
   }
   std::string text;
   for (size_t i = 0; i < holders.size() && i < most_named; ++i) {
-    text += (i == 0 ? "" : ", ") + holders[i];
+    text += (i == 0 ? "" : ", ") + holders[i].text;
   }
   if (holders.size() > most_named) text += " and more";
   return text;

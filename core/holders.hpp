@@ -8,12 +8,16 @@ namespace loop {
 
 class LoopKernel;
 
-// Who uses the device or one of its partitions, each as people would say it
-// ("mounted at /mnt (loop3p1)", "swap", "process 812 (dd)"), as far as this
+struct Holder {
+  std::string text;   // as people would say it: "mounted at /mnt (loop3p1)", "process 812 (dd)"
+  bool udev = false;  // looks at every device that was closed, and goes again
+};
+
+// Who uses the device or one of its partitions, as far as this
 // process can see: a mount in another namespace, or a process of another user
 // without CAP_SYS_PTRACE, is not in the list. Looks through /proc; may take
 // milliseconds. The calling process itself is left out.
-std::vector<std::string> find_holders(const LoopKernel& kernel, unsigned number);
+std::vector<Holder> find_holders(const LoopKernel& kernel, unsigned number);
 
 // The same in one line, also when none can be seen.
 std::string describe_holders(const LoopKernel& kernel, unsigned number);

@@ -46,6 +46,7 @@ class LoopNode {
   virtual int status(loop_info64& info) const = 0;
   virtual int set_status(const loop_info64& info) = 0;
   virtual int clear() = 0;  // LOOP_CLR_FD
+  virtual int sync() = 0;   // fsync: what was written to the device goes to the backing file
   virtual int set_capacity() = 0;
   virtual int set_direct_io(bool enable) = 0;
 
@@ -70,8 +71,10 @@ class LoopControl {
 
 // Wakes up when a use of the device may have ended: somebody closed it or one of
 // its partitions, unmounted something, switched swap off. umount(2) closes
-// inside the kernel, which inotify does not see, hence the mount table. Wakes up
-// now and then without an event, too, as some uses end without one.
+// inside the kernel, which inotify does not see, hence the mount table. All of
+// these tell before the kernel lets go of the device, and nothing tells of a
+// mount in another namespace: so it also wakes up a few milliseconds after each,
+// and then less and less often, at least every ten seconds.
 class UseWatch {
  public:
   virtual ~UseWatch() = default;

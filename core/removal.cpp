@@ -3,6 +3,7 @@
 
 #include <linux/loop.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 
@@ -72,6 +73,11 @@ Removal::State Removal::attempt() {
 }
 
 Removal::State Removal::detach() {
+  // A writer that closes while somebody else (udev, say) has the device open does
+  // not write back, and in rundown the kernel answers our own close's write-back
+  // with EIO. A failure is no reason to keep the device: nothing that is tried
+  // later would bring the data to the file.
+  node_->sync();
   // As the only opener, the first call makes the kernel refuse newcomers (since
   // 6.11; before, it unbinds at once), and the second answers ENXIO.
   int r = node_->clear();
@@ -132,6 +138,12 @@ Removal::State Removal::give_way() {
 
 bool Removal::wait(Deadline deadline) { return watch_ && wait_for_use_change(*watch_, deadline); }
 
+bool Removal::may_pass() const {
+  if (exclusively_held_) return false;
+  const std::vector<Holder> holders = find_holders(manager_.kernel(), number_);
+  return std::all_of(holders.begin(), holders.end(), [](const Holder& holder) { return holder.udev; });
+}
+
 void Removal::refuse() const {
   throw Error(Errc::device_busy, name() + " is in use: " + describe_holders(manager_.kernel(), number_));
 }
@@ -162,6 +174,7 @@ void remove(LoopManager& manager, unsigned number, uint64_t disk_sequence, Remov
   const auto claim = manager.claim(number);
   Removal removal(manager, number, disk_sequence, options);
   const Deadline deadline = deadline_in(patience);
+  const Deadline last_probing = deadline_in(longest_probing_patience);
   Removal::State state = Removal::State::busy;
   for (;;) {
     const Deadline probing_deadline = deadline_in(probing_patience);
@@ -170,8 +183,11 @@ void remove(LoopManager& manager, unsigned number, uint64_t disk_sequence, Remov
     } while (state == Removal::State::busy && !removal.exclusively_held() && removal.wait(probing_deadline));
     if (state == Removal::State::busy) state = removal.give_way();
     if (state != Removal::State::busy) break;
+    const Deadline until = std::chrono::steady_clock::now() < last_probing && removal.may_pass()
+                               ? std::max(deadline, last_probing)
+                               : deadline;
     const bool hopeless = removal.exclusively_held() && patience <= probing_patience;
-    if (hopeless || !removal.wait(deadline)) removal.refuse();
+    if (hopeless || !removal.wait(until)) removal.refuse();
   }
   if (state == Removal::State::deferred) return;
   removal.finish(deadline_in(finish_patience));

@@ -14,6 +14,9 @@ namespace loop {
 // counts as busy. A mount or swap is not waited for.
 inline constexpr std::chrono::milliseconds probing_patience{100};
 
+// The same on a busy machine, where nobody but udev can be seen to use it.
+inline constexpr std::chrono::milliseconds longest_probing_patience{1000};
+
 // How long an opener that came in the middle of the detach is waited for.
 inline constexpr std::chrono::milliseconds finish_patience{10'000};
 
@@ -66,6 +69,10 @@ class Removal {
   // Takes everything back and closes the device: nothing is armed or open while
   // it is waited for. `detached` if the last holder let go at this very moment.
   State give_way();
+
+  // Nobody holds it that would stay: nobody who can be seen, or udev alone. Looks
+  // through /proc.
+  bool may_pass() const;
 
   // Throws device_busy, naming who holds the device as far as can be seen.
   [[noreturn]] void refuse() const;

@@ -567,7 +567,9 @@ Task<void> Operations::end_lease(Target target) {
 Task<AfterRemoval> Operations::remove_now(Target target, RemoveOptions options) {
   const auto removal =
       std::make_shared<loop::Removal>(parts_.loops, target.number, target.disk_sequence, options.removal);
-  const auto deadline = Clock::now() + (options.timeout ? *options.timeout : std::chrono::microseconds(0));
+  const auto may_pass = [removal] { return removal->may_pass(); };
+  const auto last_probing = Clock::now() + loop::longest_probing_patience;
+  auto deadline = Clock::now() + (options.timeout ? *options.timeout : std::chrono::microseconds(0));
   for (;;) {
     auto lock = co_await numbers_.acquire(target.number);
     AfterRemoval after(*this, target, std::move(lock));
@@ -584,6 +586,10 @@ Task<AfterRemoval> Operations::remove_now(Target target, RemoveOptions options) 
         break;
     }
     after.end();
+    if (deadline < last_probing) {
+      const bool passing = co_await on_worker(parts_.scheduler, kernel_lane, may_pass);
+      if (passing) deadline = last_probing;
+    }
     if (Clock::now() >= deadline) break;
     const bool woken = co_await readable(parts_.scheduler, removal->wait_fd(), deadline);
     if (!woken) break;

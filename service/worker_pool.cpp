@@ -13,12 +13,12 @@ WorkerPool::~WorkerPool() {
 }
 
 bool WorkerPool::end(Clock::time_point deadline) {
+  std::deque<Item> dropped;  // die after the lock is let go
+  std::map<uid_t, std::deque<Item>> held_back;
   std::unique_lock lock(mutex_);
   ending_ = true;
-  const auto dropped = std::move(ready_);  // dies after the lock is let go
-  const auto held_back = std::move(held_back_);
-  ready_.clear();
-  held_back_.clear();
+  dropped.swap(ready_);
+  held_back.swap(held_back_);
   wake_.notify_all();
   const auto ended = [this] { return serving_ == 0; };
   if (deadline == Clock::time_point::max()) {

@@ -61,6 +61,8 @@ const char* name_of(Call call) {
       return "clear";
     case Call::set_capacity:
       return "set_capacity";
+    case Call::sync:
+      return "sync";
     case Call::set_direct_io:
       return "set_direct_io";
     case Call::size:
@@ -177,6 +179,9 @@ class FakeLoopKernel::Node final : public LoopNode {
       compute_size(device);
       return 0;
     });
+  }
+  int sync() override {
+    return call(Call::sync, [](Device&) { return 0; });
   }
   int set_direct_io(bool enable) override {
     return call(Call::set_direct_io, [&](Device& device) {

@@ -37,6 +37,7 @@ enum class Call {
   set_status,
   clear,
   set_capacity,
+  sync,
   set_direct_io,
   size,
   block_size,
