@@ -158,6 +158,12 @@ void validate_reference(const std::string& reference) {
 }
 
 BackingFile validate(const AttachRequest& request) {
+  const BackingFile file = inspect_backing_file(request.file.get());
+  validate(request, file);
+  return file;
+}
+
+void validate(const AttachRequest& request, const BackingFile& file) {
   if (request.number && *request.number > max_loop_number) {
     invalid("number: " + std::to_string(*request.number) + " is above " + std::to_string(max_loop_number));
   }
@@ -168,7 +174,6 @@ BackingFile validate(const AttachRequest& request) {
   validate_reference(request.reference);
 
   const int fd = request.file.get();
-  const BackingFile file = inspect_backing_file(fd);
   const int flags = status_flags(fd);
   if ((flags & O_ACCMODE) == O_WRONLY) {
     // The device would let its readers see data that the opener may not read.
@@ -178,7 +183,6 @@ BackingFile validate(const AttachRequest& request) {
     check_writable(fd, flags, file);
   }
   check_range(request, file);
-  return file;
 }
 
 }  // namespace loop

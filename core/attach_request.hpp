@@ -62,6 +62,9 @@ struct BackingFile {
 // May block where the file system does not answer.
 BackingFile validate(const AttachRequest& request);
 
+// The same for a file that was looked at.
+void validate(const AttachRequest& request, const BackingFile& file);
+
 // Checks a reference alone: length, UTF-8, no '/', no control characters, not
 // ending like a partition's link. Throws Error invalid_argument.
 void validate_reference(const std::string& reference);

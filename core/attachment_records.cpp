@@ -37,6 +37,7 @@ std::string format(const AttachmentRecord& record) {
        << "LOOPD_KEEPS_PARTITIONS=" << record.keeps_partitions << "\n"
        << "LOOPD_AUTOCLEAR_PENDING=" << record.autoclear_pending << "\n"
        << "LOOPD_DELETE_NODE=" << record.delete_node << "\n"
+       << "LOOPD_SERVED_LOCALLY=" << record.served_locally << "\n"
        << "LOOPD_DETACHING=" << record.detaching << "\n";
   if (!record.lease.empty()) {
     text << "LOOPD_LEASE=" << record.lease << "\n"
@@ -68,6 +69,7 @@ bool assign(AttachmentRecord& record, const std::string& key, const std::string&
   if (key == "LOOPD_KEEPS_PARTITIONS") return parse(value, record.keeps_partitions);
   if (key == "LOOPD_AUTOCLEAR_PENDING") return parse(value, record.autoclear_pending);
   if (key == "LOOPD_DELETE_NODE") return parse(value, record.delete_node);
+  if (key == "LOOPD_SERVED_LOCALLY") return parse(value, record.served_locally);
   if (key == "LOOPD_DETACHING") return parse(value, record.detaching);
   if (key == "LOOPD_LEASE") record.lease = value;
   if (key == "LOOPD_LEASE_BUS") record.lease_bus = value;

@@ -98,7 +98,7 @@ bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
   return read_volatile(kernel, snapshot);
 }
 
-void apply_status(const loop_info64& info, DeviceSnapshot& snapshot) {
+void apply_status(const loop_info64& info, DeviceSnapshot& snapshot, bool look_at_file) {
   snapshot.identified = true;
   // For a regular file there is none, or (older kernels) the file system's again.
   const bool block_device = info.lo_rdevice != 0 && info.lo_rdevice != info.lo_device;
@@ -118,7 +118,7 @@ void apply_status(const loop_info64& info, DeviceSnapshot& snapshot) {
 
   std::string path = snapshot.backing_file;
   if (snapshot.backing_file_deleted) path += deleted_suffix;
-  const auto size = size_of_the_file(path, info);
+  const auto size = look_at_file ? size_of_the_file(path, info) : std::nullopt;
   snapshot.backing_size = size.value_or(0);
   if (size && snapshot.backing_file_deleted) {
     // Its name ends like that, and it is there.

@@ -48,8 +48,10 @@ dev_t parse_device_number(const std::string& text);
 // where no file is attached. `identified` stays false.
 std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned number);
 
-// What GET_STATUS64 said, put into the snapshot.
-void apply_status(const loop_info64& info, DeviceSnapshot& snapshot);
+// What GET_STATUS64 said, put into the snapshot. With a look at the file by its
+// path, which may wait for its server: how large it is, and whether a path that
+// ends in " (deleted)" is one.
+void apply_status(const loop_info64& info, DeviceSnapshot& snapshot, bool look_at_file = true);
 
 // Reads again what changes without an event: direct I/O, block size, the name
 // of the backing file, autoclear. Sysfs alone. False where the device is not that

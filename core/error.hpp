@@ -20,7 +20,8 @@ enum class Errc {
   would_truncate,  // shrinking would cut a partition or file system
   no_free_device,
   file_not_found,
-  timeout,
+  timeout,  // the backing file's server does not answer
+  limits_exceeded,
   failed,  // any other failure of the kernel
 };
 
@@ -30,6 +31,7 @@ enum class Errc {
 class Error : public std::exception {
  public:
   Error(Errc code, std::string message);
+  // ETIME makes it a timeout: a helper process did not answer.
   Error(Errc code, int error_number, const std::string& context);
 
   Errc code() const noexcept { return code_; }

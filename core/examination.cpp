@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/error.hpp"
+#include "core/file_locality.hpp"
 #include "core/loop_kernel.hpp"
 #include "core/open_attachment.hpp"
 #include "core/partition_table.hpp"
@@ -32,7 +33,8 @@ std::vector<KnownPartition> known_partitions(const LoopKernel& kernel, unsigned 
 std::optional<Examination> examine(const LoopKernel& kernel, unsigned number) {
   auto snapshot = read_snapshot(kernel, number);
   if (!snapshot) return std::nullopt;
-  return Examination{std::move(*snapshot), known_partitions(kernel, number)};
+  const bool local = is_path_served_locally(snapshot->backing_file);
+  return Examination{std::move(*snapshot), known_partitions(kernel, number), local};
 }
 
 void apply_entries(const std::vector<TableEntry>& entries, std::vector<KnownPartition>& partitions) {
@@ -54,7 +56,7 @@ bool describe(LoopKernel& kernel, Examination& examination) {
   try {
     const auto node =
         open_attachment(kernel, snapshot.number, snapshot.disk_sequence, NodeAccess::read_only, info);
-    apply_status(info, snapshot);
+    apply_status(info, snapshot, kernel.may_look_at_files());
     if (!examination.partitions.empty()) {
       apply_entries(read_partition_table(node->fd(), snapshot.block_size).entries, examination.partitions);
     }

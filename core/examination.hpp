@@ -25,6 +25,7 @@ struct KnownPartition {
 struct Examination {
   DeviceSnapshot snapshot;
   std::vector<KnownPartition> partitions;
+  bool served_locally = true;  // the backing file, as its path tells
 };
 
 std::optional<Examination> examine(const LoopKernel& kernel, unsigned number);

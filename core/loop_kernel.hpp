@@ -16,7 +16,10 @@
 #include <string>
 #include <vector>
 
+#include "core/attach_request.hpp"
+#include "core/image_probe.hpp"
 #include "core/partition.hpp"
+#include "core/unique_fd.hpp"
 
 struct loop_config;
 struct loop_info64;
@@ -105,6 +108,17 @@ class LoopKernel {
 
   // 5.8 as {5, 8}.
   virtual std::pair<int, int> version() const = 0;
+
+  // Looking at the backing file itself, which may wait for its server. Throw
+  // Error.
+  virtual BackingFile inspect_file(int fd);
+  virtual unsigned find_image_block_size(const AttachRequest& request, const BackingFile& file);
+  virtual ImageFacts probe_image_file(const AttachRequest& request);
+  virtual UniqueFd open_path(int root, const std::string& path, bool read_only);
+
+  // False where a look at a backing file by its path, from this process, might
+  // wait for a server that does not answer.
+  virtual bool may_look_at_files() const { return true; }
 
   // Devices below this number exist from the start and are not deleted when
   // an attach that used one fails.

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "core/error.hpp"
-#include "core/image_probe.hpp"
 #include "core/loop_control.hpp"
 #include "core/node_deletion.hpp"
 #include "core/partition_table.hpp"
@@ -46,6 +45,9 @@ std::string version_text(const LoopKernel& kernel) {
   if ((error == EINVAL || error == ENOTTY) && older_than(kernel, 5, 8)) {
     throw Error(Errc::not_supported,
                 "attaching needs Linux 5.8 or later (LOOP_CONFIGURE), this is " + version_text(kernel));
+  }
+  if (error == ETIME) {
+    throw Error(Errc::timeout, "file: its file system does not answer");
   }
   if (error == EBADF) {
     throw Error(Errc::invalid_argument,
@@ -101,6 +103,7 @@ Attachment::Attachment(Attachment&& other) noexcept
       made_node_(other.made_node_),
       bound_(other.bound_),
       lost_(other.lost_),
+      keeps_alive_(std::move(other.keeps_alive_)),
       snapshot_(std::move(other.snapshot_)),
       record_(std::move(other.record_)),
       partitions_(std::move(other.partitions_)) {}
@@ -118,8 +121,10 @@ LoopManager::LoopManager(LoopKernel& kernel, AttachmentRecords* records)
     : kernel_(kernel), records_(records) {}
 
 Attachment LoopManager::attach(const AttachRequest& request) {
-  const BackingFile file = validate(request);
-  const unsigned block_size = request.probe_block_size ? find_block_size(request, file) : request.block_size;
+  const BackingFile file = kernel_.inspect_file(request.file.get());
+  validate(request, file);
+  const unsigned block_size =
+      request.probe_block_size ? kernel_.find_image_block_size(request, file) : request.block_size;
   bool fresh = false;
   for (int attempt = 0; attempt < attach_attempts; ++attempt) {
     Attachment attachment(*this);
@@ -241,6 +246,7 @@ bool LoopManager::configure(const AttachRequest& request, const BackingFile& fil
   const int r = node.configure(config);
   if (r < 0) {
     if (keep_record) records_->erase_intent(snapshot.number);
+    if (r == -ETIME) attachment.lost_ = true;  // the helper undoes it, should it still come to be
     if (r != -EBUSY) throw_configure_error(kernel_, -r, file, snapshot.number);
     if (kernel_.has_attribute(snapshot.number, "loop")) attachment.made_node_ = false;
     return false;
@@ -286,7 +292,7 @@ void LoopManager::verify(const AttachRequest& request, unsigned block_size, Atta
   if (!refresh_volatile(kernel_, snapshot)) {
     throw Error(Errc::failed, snapshot.dev_path() + ": was detached by somebody else at once");
   }
-  apply_status(info, snapshot);
+  apply_status(info, snapshot, kernel_.may_look_at_files());
 }
 
 void LoopManager::add_partitions(Attachment& attachment) {
@@ -318,8 +324,9 @@ void LoopManager::undo(Attachment& attachment) noexcept {
       // gone cannot be asked whether it is still this attachment.
       attachment.holder_.reset();
       if (ours) {
-        attachment.node_->clear();
-        delete_partitions(kernel_, *attachment.node_, snapshot.number);
+        // ETIME: a helper that does not answer. It undoes when it comes back.
+        ours = attachment.node_->clear() != -ETIME;
+        if (ours) delete_partitions(kernel_, *attachment.node_, snapshot.number);
       }
       if (records_) {
         // While the device is still ours: nobody else has an intent for it.

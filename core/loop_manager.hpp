@@ -36,6 +36,9 @@ class Attachment {
   // released when whoever follows events knows the device.
   NumberClaims::Claim commit();
 
+  // What the manager needs to live on with this, should it have to undo.
+  void keep_alive(std::shared_ptr<void> what) { keeps_alive_ = std::move(what); }
+
   // For an autoclear device, which would detach at the last close: the
   // descriptor that holds it. Null for any other.
   std::unique_ptr<LoopNode> take_holder() { return std::move(holder_); }
@@ -51,6 +54,7 @@ class Attachment {
   bool made_node_ = false;
   bool bound_ = false;
   bool lost_ = false;  // the device, to somebody who is not waited for
+  std::shared_ptr<void> keeps_alive_;
   DeviceSnapshot snapshot_;
   AttachmentRecord record_;
   std::vector<TableEntry> partitions_;
@@ -72,6 +76,10 @@ class LoopManager {
   // Deletes the partitions that an attachment which is gone left on the number.
   // Does nothing where the device is attached again, in use, or absent.
   void delete_leftover_partitions(unsigned number);
+
+  // The same by another way to the same kernel: shares claims and records.
+  LoopManager(LoopManager& other, LoopKernel& kernel)
+      : kernel_(kernel), records_(other.records_), claims_(other.claims_) {}
 
   NumberClaims& claims() { return *claims_; }
   NumberClaims::Claim claim(unsigned number) { return {claims_, number}; }

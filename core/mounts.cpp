@@ -3,6 +3,7 @@
 
 #include <sys/sysmacros.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 
@@ -38,6 +39,8 @@ std::vector<Mount> mounts() {
     std::string type, source;
     rest >> type >> source;
     Mount mount;
+    mount.id = std::atoi(id.c_str());
+    mount.type = type;
     mount.dev = makedev(static_cast<unsigned>(std::stoul(device.substr(0, colon))),
                         static_cast<unsigned>(std::stoul(device.substr(colon + 1))));
     mount.mount_point = undo_octal_escapes(mount_point);

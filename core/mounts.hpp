@@ -10,7 +10,9 @@
 namespace loop {
 
 struct Mount {
-  dev_t dev = 0;  // of the file system; anonymous for btrfs
+  int id = 0;
+  std::string type;  // of the file system: "ext4", "fuse.sshfs"…
+  dev_t dev = 0;     // of the file system; anonymous for btrfs
   std::string mount_point;
   std::string source;  // as given to mount(2): often a device path
 };

@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "core/error.hpp"
+#include "core/file_locality.hpp"
 #include "core/utf8.hpp"
 
 namespace loop {
@@ -66,6 +67,14 @@ UniqueFd PathOpener::open_beneath(const std::string& path, int flags) const {
 UniqueFd PathOpener::open(const std::string& path, bool read_only) const {
   // Neither wait for a pipe's other end nor acquire a terminal.
   return open_beneath(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY);
+}
+
+bool PathOpener::is_served_locally(const std::string& path) const {
+  open_how how{};
+  how.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW;
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_CACHED;
+  const UniqueFd fd(static_cast<int>(::syscall(SYS_openat2, root_.get(), path.c_str(), &how, sizeof how)));
+  return fd && loop::is_served_locally(fd.get());
 }
 
 UniqueFd PathOpener::look_up(const std::string& path) const {

@@ -20,6 +20,12 @@ class PathOpener {
   // directory where a file is needed), not_writable, failed.
   UniqueFd open(const std::string& path, bool read_only) const;
 
+  // Whether opening it needs no answer from a server that might not give one: the
+  // kernel has the whole path at hand, and serves the file system itself.
+  bool is_served_locally(const std::string& path) const;
+
+  int root() const { return root_.get(); }
+
   // Looks only: the descriptor is O_PATH.
   UniqueFd look_up(const std::string& path) const;
 

@@ -26,7 +26,8 @@ std::string name_of(unsigned number) { return "loop" + std::to_string(number); }
 std::optional<uint64_t> coming_size(const LoopKernel& kernel, unsigned number, const loop_info64& info) {
   const auto path = kernel.attribute(number, "loop/backing_file");
   struct stat st {};
-  if (!path || ::stat(path->c_str(), &st) < 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+  if (!path || !kernel.may_look_at_files() || ::stat(path->c_str(), &st) < 0 || !S_ISREG(st.st_mode))
+    return std::nullopt;
   if (st.st_dev != info.lo_device || st.st_ino != info.lo_inode) return std::nullopt;
   const auto file_size = static_cast<uint64_t>(st.st_size);
   uint64_t size = file_size > info.lo_offset ? file_size - info.lo_offset : 0;

@@ -34,9 +34,11 @@ constexpr auto clean_up_patience = 5s;
 
 // Killed in the middle of a removal, the service has left a device that would
 // vanish at its last close.
-void take_back_detach(loop::LoopManager& loops, loop::AttachmentRecord record) {
+void take_back_detach(loop::LoopManager& loops, loop::FileHelpers& helpers, loop::AttachmentRecord record) {
   try {
-    loop::set_autoclear(loops.kernel(), record.number, record.disk_sequence, false);
+    const auto helper = record.served_locally ? nullptr : helpers.start(record.owner);
+    loop::LoopKernel& way = helper ? *helper : loops.kernel();
+    loop::set_autoclear(way, record.number, record.disk_sequence, false);
     record.detaching = false;
     loops.records()->write(record);
   } catch (const loop::Error&) {
@@ -57,8 +59,13 @@ Device device_of(loop::Examination examination) {
 }  // namespace
 
 DeviceFollower::DeviceFollower(Scheduler& scheduler, TaskGroup& tasks, loop::LoopManager& loops,
-                               ObjectRegistry& registry)
-    : scheduler_(scheduler), tasks_(tasks), loops_(loops), registry_(registry), looks_(scheduler) {}
+                               loop::FileHelpers& helpers, ObjectRegistry& registry)
+    : scheduler_(scheduler),
+      tasks_(tasks),
+      loops_(loops),
+      helpers_(helpers),
+      registry_(registry),
+      looks_(scheduler) {}
 
 void DeviceFollower::use_udev(Symlinks symlinks) {
   symlinks_of_ = std::move(symlinks);
@@ -136,8 +143,13 @@ Task<void> DeviceFollower::sync_if_rewritten(unsigned number) {
   if (known == nullptr || !known->terms.keeps_partitions) co_return;
   const uint64_t sequence = known->snapshot.disk_sequence;
   if (unresponsive_.contains(sequence)) co_return;
-  loop::LoopKernel& kernel = loops_.kernel();
-  const auto work = [&kernel, number, sequence] { loop::sync_partitions(kernel, number, sequence); };
+  const auto work = [&kernel = loops_.kernel(), &helpers = helpers_, terms = known->terms, number, sequence] {
+    if (terms.served_locally) {
+      loop::sync_partitions(kernel, number, sequence);
+    } else {
+      loop::sync_partitions(*helpers.start(terms.owner), number, sequence);
+    }
+  };
   try {
     co_await on_worker(scheduler_, file_lane, work, Clock::now() + describe_patience);
   } catch (const WorkTimedOut&) {
@@ -175,15 +187,20 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   }
 
   const uint64_t sequence = found->snapshot.disk_sequence;
+  loop::AttachmentTerms foreign;
+  foreign.served_locally = found->served_locally;
+  const loop::AttachmentTerms terms = terms_of(found->snapshot, foreign);
   if (!unresponsive_.contains(sequence)) {
     // The examination travels by value: should the worker come back late, it
     // writes into what nobody reads any more.
-    const auto describe = [this, &kernel,
+    const auto describe = [this, &kernel, terms,
                            examination = *found]() mutable -> std::optional<loop::Examination> {
-      if (!loop::describe(kernel, examination)) return std::nullopt;
+      const auto helper = terms.served_locally ? nullptr : helpers_.start(terms.owner);
+      loop::LoopKernel& way = helper ? *helper : kernel;
+      if (!loop::describe(way, examination)) return std::nullopt;
       const loop::DeviceSnapshot& snapshot = examination.snapshot;
-      backing_files_.watch(snapshot.number, snapshot.backing_file_deleted ? "" : snapshot.backing_file,
-                           snapshot.backing);
+      const bool watchable = terms.served_locally && !snapshot.backing_file_deleted;
+      backing_files_.watch(snapshot.number, watchable ? snapshot.backing_file : "", snapshot.backing);
       return std::move(examination);
     };
     bool timed_out = false;
@@ -206,21 +223,21 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
     co_return true;
   }
   Device device = device_of(std::move(*found));
-  apply_record(device);
+  device.terms = terms_of(device.snapshot, terms);
   add_links(device);
-  if (const Device* known = registry_.find(number);
-      known != nullptr && known->snapshot.disk_sequence == sequence) {
-    device.terms = known->terms;  // where no record can be kept, all that is known
-  }
   registry_.publish(std::move(device));
   co_return true;
 }
 
-void DeviceFollower::apply_record(Device& device) const {
-  if (!loops_.records() || device.snapshot.disk_sequence == 0) return;
-  const auto record = loops_.records()->find(device.snapshot.disk_sequence);
-  if (!record || record->number != device.snapshot.number) return;
-  device.terms = *record;
+// What is known of an attachment: as it is published, else as it was recorded.
+loop::AttachmentTerms DeviceFollower::terms_of(const loop::DeviceSnapshot& snapshot,
+                                               loop::AttachmentTerms otherwise) const {
+  const Device* known = registry_.find(snapshot.number);
+  if (known != nullptr && known->snapshot.disk_sequence == snapshot.disk_sequence) return known->terms;
+  if (!loops_.records() || snapshot.disk_sequence == 0) return otherwise;
+  const auto record = loops_.records()->find(snapshot.disk_sequence);
+  if (record && record->number == snapshot.number) return *record;
+  return otherwise;
 }
 
 void DeviceFollower::add_links(Device& device) const {
@@ -325,12 +342,12 @@ Task<void> DeviceFollower::enumerate() {
 Task<void> DeviceFollower::reconcile_records() {
   loop::LoopManager& loops = loops_;
   if (!loops.records()) co_return;
-  const auto work = [&loops] {
+  const auto work = [&loops, &helpers = helpers_] {
     loop::AttachmentRecords& records = *loops.records();
     for (const loop::AttachmentRecord& record : records.all()) {
       const auto snapshot = loop::read_snapshot(loops.kernel(), record.number);
       if (snapshot && snapshot->disk_sequence == record.disk_sequence) {
-        if (record.detaching) take_back_detach(loops, record);
+        if (record.detaching) take_back_detach(loops, helpers, record);
         continue;
       }
       records.erase(record.disk_sequence);
@@ -341,12 +358,15 @@ Task<void> DeviceFollower::reconcile_records() {
       const auto snapshot = loop::read_snapshot(loops.kernel(), intent.number);
       if (!snapshot || snapshot->disk_sequence == intent.disk_sequence) continue;
       if (records.find(snapshot->disk_sequence)) continue;  // it was completed
-      loop::Examination examination{*snapshot, {}};
-      const bool ours = loop::describe(loops.kernel(), examination) && examination.snapshot.identified &&
+      loop::Examination examination{*snapshot, {}, true};
+      const auto helper = intent.served_locally ? nullptr : helpers.start(intent.owner);
+      loop::LoopKernel& way = helper ? *helper : loops.kernel();
+      loop::LoopManager by_that_way(loops, way);
+      const bool ours = loop::describe(way, examination) && examination.snapshot.identified &&
                         examination.snapshot.backing == intent.backing;
       if (!ours) continue;
       try {
-        loop::remove(loops, intent.number, snapshot->disk_sequence);
+        loop::remove(by_that_way, intent.number, snapshot->disk_sequence);
       } catch (const loop::Error&) {
         // In use by now: it stays, and belongs to nobody.
       }

@@ -9,6 +9,7 @@
 
 #include "core/backing_file_watch.hpp"
 #include "core/examination.hpp"
+#include "core/file_helpers.hpp"
 #include "core/loop_manager.hpp"
 #include "core/udev_monitor.hpp"
 #include "dbus/keyed_locks.hpp"
@@ -28,7 +29,8 @@ class DeviceFollower {
   // udev's links to a device, where a udev runs.
   using Symlinks = std::function<std::vector<std::string>(unsigned number)>;
 
-  DeviceFollower(Scheduler& scheduler, TaskGroup& tasks, loop::LoopManager& loops, ObjectRegistry& registry);
+  DeviceFollower(Scheduler& scheduler, TaskGroup& tasks, loop::LoopManager& loops, loop::FileHelpers& helpers,
+                 ObjectRegistry& registry);
 
   // With udev: nodes and links are ready when its event comes, and can be waited
   // for.
@@ -83,12 +85,13 @@ class DeviceFollower {
   Task<bool> look_once(unsigned number);
   Task<void> reconcile_records();
   Task<void> clean_up(unsigned number, loop::AttachmentRecord record);
-  void apply_record(Device& device) const;
+  loop::AttachmentTerms terms_of(const loop::DeviceSnapshot& snapshot, loop::AttachmentTerms otherwise) const;
   void add_links(Device& device) const;
 
   Scheduler& scheduler_;
   TaskGroup& tasks_;
   loop::LoopManager& loops_;
+  loop::FileHelpers& helpers_;
   ObjectRegistry& registry_;
   loop::BackingFileWatch backing_files_;
   std::set<unsigned> changed_files_;

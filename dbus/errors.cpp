@@ -36,6 +36,8 @@ const char* name_of(loop::Errc code) {
       return error_name::file_not_found;
     case loop::Errc::timeout:
       return error_name::timeout;
+    case loop::Errc::limits_exceeded:
+      return error_name::limits_exceeded;
     case loop::Errc::failed:
       return error_name::failed;
   }

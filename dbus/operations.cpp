@@ -11,6 +11,7 @@
 #include "core/device_name.hpp"
 #include "core/device_settings.hpp"
 #include "core/error.hpp"
+#include "core/file_locality.hpp"
 #include "core/overlap.hpp"
 #include "core/partitioning.hpp"
 #include "core/removal.hpp"
@@ -42,6 +43,19 @@ std::string name_of(unsigned number) { return "loop" + std::to_string(number); }
 loop::Error file_timeout(const std::string& what) {
   return {loop::Errc::timeout, what + ": the file system of the backing file does not answer"};
 }
+
+}  // namespace
+
+namespace {
+
+// The loop manager by way of a helper process.
+struct HelperWay {
+  std::unique_ptr<loop::HelperKernel> kernel;
+  loop::LoopManager loops;
+
+  HelperWay(loop::LoopManager& direct, loop::FileHelpers& helpers, uid_t uid)
+      : kernel(helpers.start(uid)), loops(direct, *kernel) {}
+};
 
 }  // namespace
 
@@ -106,6 +120,25 @@ class Operations::Reservation {
   std::string reference_;
 };
 
+// Kept for each file system, as it means reading the mount table.
+bool Operations::is_served_locally(int fd, const loop::FileIdentity& file) {
+  if (file.block_device) return true;
+  const auto known = locality_.find(file.dev);
+  if (known != locality_.end()) return known->second;
+  const bool local = loop::is_served_locally(fd);
+  locality_.emplace(file.dev, local);
+  return local;
+}
+
+// Work for a worker: opens a backing file by path, in a helper process where the
+// way to it may lead through a server that does not answer.
+std::function<loop::UniqueFd()> Operations::path_opening(uid_t uid, std::string path, bool read_only) {
+  return [&paths = parts_.paths, &helpers = parts_.helpers, uid, path = std::move(path), read_only] {
+    if (paths.is_served_locally(path)) return paths.open(path, read_only);
+    return helpers.start(uid)->open_path(paths.root(), path, read_only);
+  };
+}
+
 Task<void> Operations::authorize(Caller caller, Action action, Authorizer::Details details) {
   if (action == Action::none || caller.uid == 0) co_return;
   if (authorizer_ == nullptr) throw_denied("there is nobody to ask for authorization");
@@ -145,7 +178,13 @@ auto Operations::work_on_device(Caller caller, Target target, Work work)
   using Result = std::invoke_result_t<Work&, loop::LoopKernel&>;
   const auto lock = co_await numbers_.acquire(target.number);
   require_device(target);
-  const auto job = [&kernel = parts_.loops.kernel(), work]() mutable { return work(kernel); };
+  const bool local = require_device(target).terms.served_locally;
+  const auto job = [&kernel = parts_.loops.kernel(), &helpers = parts_.helpers, uid = caller.uid, local,
+                    work]() mutable {
+    if (local) return work(kernel);
+    const auto helper = helpers.start(uid);
+    return work(*helper);
+  };
   Task<Result> task =
       on_worker(parts_.scheduler, WorkLane{caller.uid, true}, job, Clock::now() + limits_.file_patience);
   try {
@@ -181,9 +220,7 @@ Task<std::string> Operations::attach_path(Caller caller, std::string path, Optio
   Authorizer::Details details{{"operation", "AttachPath"}, {"backing-file", path}};
   co_await authorize(caller, find_method(manager_interface, "AttachPath")->action, std::move(details));
 
-  const auto open = [this, path, read_only = decoded.request.read_only] {
-    return parts_.paths.open(path, read_only);
-  };
+  const auto open = path_opening(caller.uid, path, decoded.request.read_only);
   loop::UniqueFd file;
   try {
     file = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, open,
@@ -222,9 +259,14 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
 
   // The request goes with the work: the descriptor is closed on the worker, where
   // closing may wait for the file's server.
-  loop::LoopManager& loops = parts_.loops;
-  auto attach = [&loops, shared = std::make_shared<loop::AttachRequest>(std::move(request))] {
-    return loops.attach(*shared);
+  request.terms.served_locally = is_served_locally(request.file.get(), identity);
+  auto attach = [&loops = parts_.loops, &helpers = parts_.helpers,
+                 shared = std::make_shared<loop::AttachRequest>(std::move(request))] {
+    if (shared->terms.served_locally) return loops.attach(*shared);
+    const auto way = std::make_shared<HelperWay>(loops, helpers, shared->terms.owner);
+    loop::Attachment attached = way->loops.attach(*shared);
+    attached.keep_alive(way);
+    return attached;
   };
   std::optional<loop::Attachment> attachment;
   try {
@@ -322,8 +364,10 @@ Task<Operations::ProbeResult> Operations::probe(Caller caller, loop::UniqueFd fi
   ProbeResult result;
   for (const Device* device : find_overlaps(identity, decoded.request))
     result.overlaps.push_back(device->path());
-  const auto work = [request = std::make_shared<loop::AttachRequest>(std::move(decoded.request))] {
-    return loop::probe_image(*request);
+  const bool local = is_served_locally(decoded.request.file.get(), identity);
+  const auto work = [&helpers = parts_.helpers, uid = caller.uid, local,
+                     request = std::make_shared<loop::AttachRequest>(std::move(decoded.request))] {
+    return local ? loop::probe_image(*request) : helpers.start(uid)->probe_image_file(*request);
   };
   try {
     result.facts = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, work,
@@ -370,7 +414,10 @@ Task<std::vector<std::string>> Operations::find_by_path(Caller caller, std::stri
   if (path.empty() || path[0] != '/') throw_invalid("path: '" + path + "' is not absolute");
   Authorizer::Details details{{"operation", "FindByPath"}, {"backing-file", path}};
   co_await authorize(caller, find_method(manager_interface, "FindByPath")->action, std::move(details));
-  const auto inspect = [this, path] { return loop::identify_file(parts_.paths.look_up(path).get()); };
+  const auto inspect = [this, path, open = path_opening(caller.uid, path, true)] {
+    const bool local = parts_.paths.is_served_locally(path);
+    return loop::identify_file((local ? parts_.paths.look_up(path) : open()).get());
+  };
   loop::FileIdentity identity;
   try {
     identity = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, inspect,
@@ -490,8 +537,11 @@ Task<void> Operations::rescan_partitions(Caller caller, Target target) {
   remember(require_device(target), terms);
 
   auto claim = parts_.loops.claim(target.number);
-  const auto work = [&kernel = parts_.loops.kernel(), target] {
-    return loop::sync_partitions(kernel, target.number, target.disk_sequence);
+  const auto work = [&kernel = parts_.loops.kernel(), &helpers = parts_.helpers, uid = caller.uid,
+                     local = terms.served_locally, target] {
+    if (local) return loop::sync_partitions(kernel, target.number, target.disk_sequence);
+    const auto helper = helpers.start(uid);
+    return loop::sync_partitions(*helper, target.number, target.disk_sequence);
   };
   std::exception_ptr failure;
   try {
@@ -562,11 +612,29 @@ Task<void> Operations::end_lease(Target target) {
   }
 }
 
+Task<std::shared_ptr<loop::Removal>> Operations::make_removal(Target target, loop::RemovalOptions options) {
+  const Device* device = parts_.registry.find(target.number);
+  if (device == nullptr || device->terms.served_locally) {
+    co_return std::make_shared<loop::Removal>(parts_.loops, target.number, target.disk_sequence, options);
+  }
+  struct Helped : HelperWay {
+    loop::Removal removal;
+    Helped(loop::LoopManager& direct, loop::FileHelpers& helpers, uid_t uid, Target t, loop::RemovalOptions o)
+        : HelperWay(direct, helpers, uid), removal(loops, t.number, t.disk_sequence, o) {}
+  };
+  const auto make = [&loops = parts_.loops, &helpers = parts_.helpers, uid = device->terms.owner, target,
+                     options] {
+    const auto helped = std::make_shared<Helped>(loops, helpers, uid, target, options);
+    return std::shared_ptr<loop::Removal>(helped, &helped->removal);
+  };
+  std::shared_ptr<loop::Removal> removal = co_await on_worker(parts_.scheduler, kernel_lane, make);
+  co_return removal;
+}
+
 // Rounds of attempts, until the device is gone or the caller's patience is over.
 // Between them nothing is armed, open or locked.
 Task<AfterRemoval> Operations::remove_now(Target target, RemoveOptions options) {
-  const auto removal =
-      std::make_shared<loop::Removal>(parts_.loops, target.number, target.disk_sequence, options.removal);
+  const std::shared_ptr<loop::Removal> removal = co_await make_removal(target, options.removal);
   const auto may_pass = [removal] { return removal->may_pass(); };
   const auto last_probing = Clock::now() + loop::longest_probing_patience;
   auto deadline = Clock::now() + (options.timeout ? *options.timeout : std::chrono::microseconds(0));

@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "core/file_helpers.hpp"
 #include "core/image_probe.hpp"
 #include "core/loop_manager.hpp"
 #include "core/path_opener.hpp"
@@ -78,6 +79,7 @@ class Operations {
     Scheduler& scheduler;
     loop::LoopManager& loops;
     const loop::PathOpener& paths;
+    loop::FileHelpers& helpers;
     ObjectRegistry& registry;
     DeviceFollower& follower;
     std::function<void(const std::string&)> log;  // what an administrator wants to read later
@@ -124,6 +126,9 @@ class Operations {
   // At start: ends the leases whose holders left unheard.
   Task<void> check_leases();
 
+  // To be called when the mount table has changed.
+  void mounts_changed() { locality_.clear(); }
+
   // To be called when a mount, swap or other block device may have come: sets the
   // kernel's flag on devices whose autoclear is pending and that are used now.
   Task<void> arm_autoclear();
@@ -137,6 +142,9 @@ class Operations {
   class Reservation;
   class FileCall;
 
+  bool is_served_locally(int fd, const loop::FileIdentity& file);
+  std::function<loop::UniqueFd()> path_opening(uid_t uid, std::string path, bool read_only);
+  Task<std::shared_ptr<loop::Removal>> make_removal(Target target, loop::RemovalOptions options);
   Task<void> authorize(Caller caller, Action action, Authorizer::Details details);
   Task<void> authorize_on_device(Caller caller, std::string member, Target target);
   Task<std::string> attach_file(Caller caller, loop::UniqueFd file, AttachOptions options);
@@ -162,6 +170,7 @@ class Operations {
   ClientDirectory* clients_ = nullptr;
   NumberLocks numbers_;
   KeyedLocks<loop::FileIdentity> files_;      // reuse and overlap are decided one after another for each file
+  std::map<dev_t, bool> locality_;            // by file system: what is_served_locally() said
   std::map<uid_t, unsigned> file_calls_;      // under way, by user
   std::map<uid_t, unsigned> attaching_;       // by user, counted into the limit
   std::set<std::string> pending_references_;  // of attaches under way

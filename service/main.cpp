@@ -7,11 +7,13 @@
 #include <systemd/sd-daemon.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <system_error>
 
 #include "core/error.hpp"
+#include "core/file_helpers.hpp"
 #include "core/loop_control.hpp"
 #include "core/loop_manager.hpp"
 #include "core/mount_changes.hpp"
@@ -46,17 +48,23 @@ std::string text_of(const std::exception_ptr& exception) {
   }
 }
 
+// Beside this program, in the build tree and where it is installed.
+std::string file_helper_program() {
+  return std::filesystem::read_symlink("/proc/self/exe").replace_filename("loopd-file-helper");
+}
+
 class Service {
  public:
   explicit Service(const CommandLine& line)
       : kernel_(loop::make_linux_loop_kernel()),
         records_(line.state_directory),
         loops_(*kernel_, &records_),
+        helpers_(*kernel_, file_helper_program(), Limits().file_patience),
         calls_(events_,
                [](auto exception) { log::error("a call failed to be answered: " + text_of(exception)); }),
         looks_(events_, [](auto exception) { log::error("cannot follow a device: " + text_of(exception)); }),
-        follower_(events_, looks_, loops_, registry_),
-        operations_({events_, loops_, paths_, registry_, follower_, log::info}, limits_of(line)),
+        follower_(events_, looks_, loops_, helpers_, registry_),
+        operations_({events_, loops_, paths_, helpers_, registry_, follower_, log::info}, limits_of(line)),
         monitor_(loop::udev_is_running() ? loop::UdevMonitor::Source::udev
                                          : loop::UdevMonitor::Source::kernel) {}
 
@@ -116,6 +124,7 @@ class Service {
   void follow_mounts() {
     mounts_source_ = events_.on_readable(mounts_.fd(), [this] {
       mounts_.drain();
+      operations_.mounts_changed();
       looks_.start(operations_.arm_autoclear());
     });
   }
@@ -179,6 +188,7 @@ class Service {
   std::unique_ptr<loop::LoopKernel> kernel_;
   loop::AttachmentRecords records_;
   loop::LoopManager loops_;
+  loop::FileHelpers helpers_;
   loop::PathOpener paths_;
   EventLoop events_;
   ObjectRegistry registry_;
@@ -206,6 +216,8 @@ int main(int argc, char** argv) {
   loopd::log::set_max_level(line->log_level);
   // A client that hangs up must not end the service.
   ::signal(SIGPIPE, SIG_IGN);
+  // Helpers are watched by other means; the kernel is to bury them.
+  ::signal(SIGCHLD, SIG_IGN);
   try {
     loopd::Service service(*line);
     return service.run();
