@@ -5,6 +5,9 @@
 
 namespace loop {
 
+// "loop3", as the kernel calls it.
+inline std::string kernel_name(unsigned number) { return "loop" + std::to_string(number); }
+
 // The number of the loop device that a path below /dev leads to, following
 // symbolic links; a partition's node gives the device that owns it. `sys` is
 // where sysfs is mounted. Throws Error not_a_loop_device for anything else: no

@@ -68,6 +68,11 @@ dev_t parse_device_number(const std::string& text) {
 
 std::string DeviceSnapshot::dev_path() const { return "/dev/loop" + std::to_string(number); }
 
+bool is_attached(const LoopKernel& kernel, unsigned number, uint64_t disk_sequence) {
+  const auto current = kernel.attribute(number, "diskseq");
+  return kernel.has_attribute(number, "loop") && (!current || *current == std::to_string(disk_sequence));
+}
+
 std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned number) {
   // Attributes are read one by one: only if the sequence is the same before and
   // after do they speak of one attachment. Who is detached and attached faster

@@ -44,6 +44,9 @@ struct DeviceSnapshot {
 // "7:3", as sysfs writes device numbers. 0 for anything else.
 dev_t parse_device_number(const std::string& text);
 
+// Whether this very attachment is still there. Sysfs alone.
+bool is_attached(const LoopKernel& kernel, unsigned number, uint64_t disk_sequence);
+
 // Reads sysfs alone, which never waits for the backing file's server. Nothing
 // where no file is attached. `identified` stays false.
 std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned number);

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "core/device_name.hpp"
 #include "core/error.hpp"
 #include "core/file_locality.hpp"
 #include "core/loop_kernel.hpp"
@@ -19,7 +20,7 @@ namespace loop {
 std::vector<KnownPartition> known_partitions(const LoopKernel& kernel, unsigned number) {
   std::vector<KnownPartition> known;
   for (const PartitionExtent& extent : kernel.partitions(number)) {
-    const std::string name = "loop" + std::to_string(number) + "p" + std::to_string(extent.number) + "/dev";
+    const std::string name = kernel_name(number) + "p" + std::to_string(extent.number) + "/dev";
     const auto dev = kernel.attribute(number, name.c_str());
     if (!dev) continue;  // it is just going away
     KnownPartition partition;

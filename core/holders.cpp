@@ -13,6 +13,7 @@
 #include <memory>
 #include <string_view>
 
+#include "core/device_name.hpp"
 #include "core/loop_kernel.hpp"
 #include "core/mounts.hpp"
 #include "core/swaps.hpp"
@@ -25,7 +26,7 @@ constexpr size_t most_named = 8;  // holders in one message
 
 // Names of the device and its partitions, "loop3", "loop3p1"….
 std::vector<std::string> names_of(const LoopKernel& kernel, unsigned number) {
-  const std::string disk = "loop" + std::to_string(number);
+  const std::string disk = kernel_name(number);
   std::vector<std::string> names{disk};
   for (const PartitionExtent& partition : kernel.partitions(number)) {
     names.push_back(disk + "p" + std::to_string(partition.number));

@@ -24,6 +24,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/device_name.hpp"
 #include "core/loop_kernel.hpp"
 #include "core/mount_changes.hpp"
 #include "core/unique_fd.hpp"
@@ -278,7 +279,7 @@ class LinuxLoopKernel final : public LoopKernel {
 
   std::vector<PartitionExtent> partitions(unsigned number) const override {
     std::vector<PartitionExtent> found;
-    const std::string prefix = "loop" + std::to_string(number) + "p";
+    const std::string prefix = kernel_name(number) + "p";
     each_entry(directory(number), [&](const char* name) {
       if (std::strncmp(name, prefix.c_str(), prefix.size()) != 0) return;
       const std::string partition = directory(number) + "/" + name + "/";

@@ -37,7 +37,7 @@ LoopDevice LoopDevice::open(const std::string& dev_path) {
 }
 
 DeviceSnapshot LoopDevice::snapshot() const {
-  const std::string name = "loop" + std::to_string(number());
+  const std::string name = kernel_name(number());
   auto found = examine(*kernel_, number());
   if (!found) throw Error(Errc::not_attached, name + ": is not attached any more");
   if (found->snapshot.disk_sequence != disk_sequence() || !describe(*kernel_, *found)) {

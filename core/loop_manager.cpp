@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/device_name.hpp"
 #include "core/error.hpp"
 #include "core/loop_control.hpp"
 #include "core/node_deletion.hpp"
@@ -27,8 +28,6 @@ constexpr auto lock_patience = 5s;
 
 // How long openers may keep a device from being given back after a failure.
 constexpr auto undo_patience = 5s;
-
-std::string name_of(unsigned number) { return "loop" + std::to_string(number); }
 
 bool older_than(const LoopKernel& kernel, int major, int minor) {
   return kernel.version() < std::pair(major, minor);
@@ -51,7 +50,7 @@ std::string version_text(const LoopKernel& kernel) {
   }
   if (error == EBADF) {
     throw Error(Errc::invalid_argument,
-                "file: is " + name_of(number) + " itself, or a loop device that leads back to it");
+                "file: is " + kernel_name(number) + " itself, or a loop device that leads back to it");
   }
   if (error == EINVAL && file.identity.block_device) {
     throw Error(Errc::invalid_argument, "file: is a loop device without a backing file");
@@ -59,7 +58,7 @@ std::string version_text(const LoopKernel& kernel) {
   if (error == EOVERFLOW) {
     throw Error(Errc::invalid_argument, "offset: is larger than the kernel can map");
   }
-  throw Error(Errc::failed, error, "LOOP_CONFIGURE of " + name_of(number));
+  throw Error(Errc::failed, error, "LOOP_CONFIGURE of " + kernel_name(number));
 }
 
 bool may_be_transient(int r) {
@@ -70,13 +69,13 @@ bool may_be_transient(int r) {
 void wait_for_lock(LoopKernel& kernel, LoopNode& node, unsigned number) {
   std::unique_ptr<UseWatch> watch;
   if (const int r = kernel.watch_use(number, watch); r < 0) {
-    throw Error(Errc::failed, -r, "cannot watch " + name_of(number));
+    throw Error(Errc::failed, -r, "cannot watch " + kernel_name(number));
   }
   const Deadline deadline = deadline_in(lock_patience);
   // Never a blocking flock: whoever holds it may hold it for ever.
   while (node.try_lock() < 0) {
     if (!wait_for_use_change(*watch, deadline)) {
-      throw Error(Errc::device_busy, name_of(number) + ": another process holds its lock");
+      throw Error(Errc::device_busy, kernel_name(number) + ": another process holds its lock");
     }
   }
 }
@@ -84,13 +83,8 @@ void wait_for_lock(LoopKernel& kernel, LoopNode& node, unsigned number) {
 // False: a kernel before 5.15, which has none.
 bool read_sequence(const LoopNode& node, unsigned number, uint64_t& sequence) {
   const int r = node.disk_sequence(sequence);
-  if (r < 0 && r != -ENOTTY) throw Error(Errc::failed, -r, "BLKGETDISKSEQ of " + name_of(number));
+  if (r < 0 && r != -ENOTTY) throw Error(Errc::failed, -r, "BLKGETDISKSEQ of " + kernel_name(number));
   return r >= 0;
-}
-
-bool still_attached(const LoopKernel& kernel, unsigned number, uint64_t sequence) {
-  const auto current = kernel.attribute(number, "diskseq");
-  return kernel.has_attribute(number, "loop") && (!current || *current == std::to_string(sequence));
 }
 
 }  // namespace
@@ -149,7 +143,7 @@ Attachment LoopManager::attach(const AttachRequest& request) {
     return attachment;
   }
   if (request.number) {
-    throw Error(Errc::device_busy, name_of(*request.number) + ": is in use");
+    throw Error(Errc::device_busy, kernel_name(*request.number) + ": is in use");
   }
   throw Error(Errc::no_free_device, "no loop device could be had: other processes took each one first");
 }
@@ -169,7 +163,7 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
     if (request.number) {
       const int r = control->add(static_cast<int>(*request.number));
       if (r < 0 && r != -EEXIST) {
-        throw Error(Errc::failed, -r, "cannot make " + name_of(*request.number));
+        throw Error(Errc::failed, -r, "cannot make " + kernel_name(*request.number));
       }
       number = static_cast<int>(*request.number);
       attachment.made_node_ = r >= 0;
@@ -213,7 +207,7 @@ bool LoopManager::configure(const AttachRequest& request, const BackingFile& fil
   DeviceSnapshot& snapshot = attachment.snapshot_;
   if (kernel_.has_attribute(snapshot.number, "loop")) {
     if (request.number) {
-      throw Error(Errc::device_busy, "number: " + name_of(snapshot.number) + " is attached already");
+      throw Error(Errc::device_busy, "number: " + kernel_name(snapshot.number) + " is attached already");
     }
     attachment.made_node_ = false;
     return false;
@@ -336,7 +330,7 @@ void LoopManager::undo(Attachment& attachment) noexcept {
       attachment.node_.reset();
       // Where udev is just probing, the file goes with its close, and the node
       // cannot be deleted before.
-      while (ours && watch && still_attached(kernel_, snapshot.number, snapshot.disk_sequence) &&
+      while (ours && watch && is_attached(kernel_, snapshot.number, snapshot.disk_sequence) &&
              wait_for_use_change(*watch, deadline)) {
       }
     }

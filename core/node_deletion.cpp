@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "core/device_name.hpp"
 #include "core/error.hpp"
 #include "core/loop_control.hpp"
 #include "core/loop_kernel.hpp"
@@ -44,9 +45,9 @@ void delete_node(LoopKernel& kernel, unsigned number, Deadline deadline) {
     }
     if (!wait_for_use_change(*watch, deadline)) break;
   }
-  throw Error(Errc::device_busy,
-              "loop" + std::to_string(number) +
-                  ": the file is detached, but the node is held open and cannot be deleted");
+  throw Error(
+      Errc::device_busy,
+      kernel_name(number) + ": the file is detached, but the node is held open and cannot be deleted");
 }
 
 }  // namespace loop

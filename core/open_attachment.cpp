@@ -4,13 +4,14 @@
 #include <cerrno>
 #include <string>
 
+#include "core/device_name.hpp"
 #include "core/error.hpp"
 
 namespace loop {
 
 std::unique_ptr<LoopNode> open_attachment(LoopKernel& kernel, unsigned number, uint64_t disk_sequence,
                                           NodeAccess access, loop_info64& info) {
-  const std::string name = "loop" + std::to_string(number);
+  const std::string name = kernel_name(number);
   std::unique_ptr<LoopNode> node;
   const int r = kernel.open_node(number, access, node);
   if (r == -EBUSY && access == NodeAccess::read_exclusive) return nullptr;

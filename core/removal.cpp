@@ -154,13 +154,8 @@ void Removal::finish(Deadline deadline) {
   delete_partitions(kernel, *node_, number_);
   node_.reset();  // the detach itself, done when close returns
   if (manager_.records()) manager_.records()->erase(disk_sequence_);
-  const auto still_attached = [&] {
-    const auto sequence = kernel.attribute(number_, "diskseq");
-    return kernel.has_attribute(number_, "loop") &&
-           (!sequence || *sequence == std::to_string(disk_sequence_));
-  };
   // An opener in the very middle of its open keeps it until it closes.
-  while (still_attached()) {
+  while (is_attached(kernel, number_, disk_sequence_)) {
     if (!watch_ || !wait_for_use_change(*watch_, deadline)) {
       throw Error(Errc::failed,
                   name() + ": is detached, but a process opened it at that moment and holds it");

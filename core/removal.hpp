@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "core/device_name.hpp"
 #include "core/loop_manager.hpp"
 #include "core/node_deletion.hpp"
 
@@ -85,7 +86,7 @@ class Removal {
   bool open();
   State detach();
   void note_detaching(bool detaching);
-  std::string name() const { return "loop" + std::to_string(number_); }
+  std::string name() const { return kernel_name(number_); }
 
   LoopManager& manager_;
   unsigned number_;

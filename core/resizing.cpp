@@ -9,6 +9,7 @@
 #include <climits>
 #include <string>
 
+#include "core/device_name.hpp"
 #include "core/device_snapshot.hpp"
 #include "core/error.hpp"
 #include "core/filesystem_extent.hpp"
@@ -18,8 +19,6 @@ namespace loop {
 namespace {
 
 constexpr uint64_t sector = 512;
-
-std::string name_of(unsigned number) { return "loop" + std::to_string(number); }
 
 // What the kernel is about to compute. Nothing where the path of the backing
 // file leads to another file or nowhere, or where it is a block device.
@@ -63,7 +62,7 @@ void check(int r, const std::string& what) {
 }  // namespace
 
 DeviceSizes resize(LoopKernel& kernel, unsigned number, uint64_t disk_sequence, ResizeOptions options) {
-  const std::string name = name_of(number);
+  const std::string name = kernel_name(number);
   if (options.size_limit && *options.size_limit > LLONG_MAX) {
     throw Error(Errc::invalid_argument,
                 "size-limit: " + std::to_string(*options.size_limit) + " is larger than any file");

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "core/device_name.hpp"
 #include "core/error.hpp"
 #include "core/unique_fd.hpp"
 
@@ -139,8 +140,8 @@ bool UdevMonitor::take_other_change() {
 }
 
 std::vector<std::string> UdevMonitor::symlinks(unsigned number) const {
-  const Device device(udev_device_new_from_subsystem_sysname(handles_->udev.get(), "block",
-                                                             ("loop" + std::to_string(number)).c_str()));
+  const Device device(
+      udev_device_new_from_subsystem_sysname(handles_->udev.get(), "block", kernel_name(number).c_str()));
   return device ? links_of(device.get()) : std::vector<std::string>();
 }
 

@@ -38,8 +38,6 @@ std::string describe_file(int fd) {
   return length <= 0 ? "" : loop::escape_to_utf8({target.data(), static_cast<size_t>(length)});
 }
 
-std::string name_of(unsigned number) { return "loop" + std::to_string(number); }
-
 loop::Error file_timeout(const std::string& what) {
   return {loop::Errc::timeout, what + ": the file system of the backing file does not answer"};
 }
@@ -147,7 +145,7 @@ Task<void> Operations::authorize(Caller caller, Action action, Authorizer::Detai
 }
 
 const Device& Operations::require_device(Target target) const {
-  const std::string name = name_of(target.number);
+  const std::string name = loop::kernel_name(target.number);
   const Device* device = parts_.registry.find(target.number);
   if (device == nullptr) throw loop::Error(loop::Errc::not_attached, name + ": is not attached any more");
   if (device->snapshot.disk_sequence != target.disk_sequence) {
@@ -196,7 +194,7 @@ auto Operations::work_on_device(Caller caller, Target target, Work work)
       co_return result;
     }
   } catch (const WorkTimedOut&) {
-    throw file_timeout(name_of(target.number));
+    throw file_timeout(loop::kernel_name(target.number));
   }
   if constexpr (std::is_void_v<Result>) co_await parts_.follower.look(target.number);
 }
@@ -290,11 +288,11 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
     co_await on_worker(scheduler, kernel_lane, undo);
     parts_.follower.settle(number);
     throw loop::Error(loop::Errc::timeout,
-                      name_of(number) + ": udev did not finish with its partitions in time");
+                      loop::kernel_name(number) + ": udev did not finish with its partitions in time");
   }
   parts_.follower.publish(*attachment);
   parts_.log("attached " + loop::escape_to_utf8(attachment->snapshot().backing_file) + " to " +
-             name_of(number) + " for user " + std::to_string(caller.uid));
+             loop::kernel_name(number) + " for user " + std::to_string(caller.uid));
   const std::string path = require_device({number, attachment->snapshot().disk_sequence}).path();
   const Target target{number, attachment->snapshot().disk_sequence};
   attachment->commit().release();
@@ -315,7 +313,7 @@ const Device* Operations::find_reusable(const loop::FileIdentity& file, const lo
     const bool same = device.terms.owner == uid && loop::maps_file(s, file) && s.offset == request.offset &&
                       s.size_limit == request.size_limit && s.read_only == request.read_only && same_block;
     if (!same || (request.number && *request.number != number)) continue;
-    const std::string name = name_of(number);
+    const std::string name = loop::kernel_name(number);
     if (!request.reference.empty() && request.reference != s.reference) {
       throw_invalid("reference: " + name + " could be reused, but its reference is '" + s.reference + "'");
     }
@@ -549,7 +547,7 @@ Task<void> Operations::rescan_partitions(Caller caller, Target target) {
         parts_.scheduler, WorkLane{caller.uid, true}, work, Clock::now() + limits_.file_patience);
     co_await parts_.follower.wait_for_udev(target.number, target.disk_sequence, added);
   } catch (const WorkTimedOut&) {
-    failure = std::make_exception_ptr(file_timeout(name_of(target.number)));
+    failure = std::make_exception_ptr(file_timeout(loop::kernel_name(target.number)));
   } catch (...) {
     failure = std::current_exception();
   }
@@ -563,7 +561,7 @@ Task<AfterRemoval> Operations::remove(Caller caller, Target target, Options opti
   const RemoveOptions decoded = decode_remove_options(options);
   co_await authorize_on_device(caller, "Remove", target);
   if (decoded.disk_sequence && *decoded.disk_sequence != target.disk_sequence) {
-    throw loop::Error(loop::Errc::stale, "disk-sequence: " + name_of(target.number) + " has " +
+    throw loop::Error(loop::Errc::stale, "disk-sequence: " + loop::kernel_name(target.number) + " has " +
                                              std::to_string(target.disk_sequence) + ", not " +
                                              std::to_string(*decoded.disk_sequence));
   }
@@ -644,7 +642,7 @@ Task<AfterRemoval> Operations::remove_now(Target target, RemoveOptions options) 
     const loop::Removal::State state = co_await try_removal(removal, target);
     switch (state) {
       case loop::Removal::State::detached:
-        parts_.log("removed " + name_of(target.number));
+        parts_.log("removed " + loop::kernel_name(target.number));
         after.gone = true;
         co_return after;
       case loop::Removal::State::deferred:
@@ -692,7 +690,7 @@ Task<loop::Removal::State> Operations::try_removal(std::shared_ptr<loop::Removal
     // Whatever it arms when it comes back, it takes back: it is abandoned.
     timed_out = true;
   }
-  if (timed_out) throw file_timeout(name_of(target.number));
+  if (timed_out) throw file_timeout(loop::kernel_name(target.number));
   if (state == loop::Removal::State::detached) co_await on_worker(scheduler, kernel_lane, finish);
   co_return state;
 }

@@ -38,6 +38,9 @@ using namespace std::chrono_literals;
 // How long calls under way may take to end after SIGTERM.
 constexpr auto stop_patience = 5s;
 
+// And then those that only a file system still holds up.
+constexpr auto worker_patience = 1s;
+
 std::string text_of(const std::exception_ptr& exception) {
   try {
     std::rethrow_exception(exception);
@@ -73,7 +76,7 @@ class Service {
   ~Service() {
     calls_.clear();
     looks_.clear();
-    if (events_.end_workers(Clock::now() + stop_patience)) return;
+    if (events_.end_workers(Clock::now() + worker_patience)) return;
     // A thread that waits for a file system's server can't be ended, and nobody
     // waits for it: what it attaches after all is found and undone at the start.
     log::warning("a file system does not answer, leaving the call that waits for it");
