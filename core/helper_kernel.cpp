@@ -186,6 +186,9 @@ HelperKernel::HelperKernel(LoopKernel& local, const std::string& program, std::c
   session_ = std::make_shared<Session>(std::move(mine), patience);
 }
 
+HelperKernel::HelperKernel(LoopKernel& local, UniqueFd socket, std::chrono::milliseconds patience)
+    : local_(local), session_(std::make_shared<Session>(std::move(socket), patience)) {}
+
 HelperKernel::~HelperKernel() = default;
 
 int HelperKernel::open_node(unsigned number, NodeAccess access, std::unique_ptr<LoopNode>& node) {

@@ -23,6 +23,9 @@ class HelperKernel final : public LoopKernel {
   // Borrows the kernel that does what no file is needed for. Starts the program,
   // with its end of a socket as standard input. Throws Error failed.
   HelperKernel(LoopKernel& local, const std::string& program, std::chrono::milliseconds patience);
+
+  // To a helper that serves the other end of this socket already.
+  HelperKernel(LoopKernel& local, UniqueFd socket, std::chrono::milliseconds patience);
   ~HelperKernel() override;
 
   // Becomes readable when the helper has ended; to be taken by who counts them.
