@@ -103,6 +103,24 @@ void check_writable(int fd, int flags, const BackingFile& file) {
 
 }  // namespace
 
+AttachRequest copy_of(const AttachRequest& request) {
+  AttachRequest copy;
+  copy.file.reset(::fcntl(request.file.get(), F_DUPFD_CLOEXEC, 0));
+  if (!copy.file) throw Error(Errc::invalid_argument, errno, "file: the descriptor cannot be used");
+  copy.offset = request.offset;
+  copy.size_limit = request.size_limit;
+  copy.block_size = request.block_size;
+  copy.probe_block_size = request.probe_block_size;
+  copy.read_only = request.read_only;
+  copy.autoclear = request.autoclear;
+  copy.direct_io = request.direct_io;
+  copy.partition_scan = request.partition_scan;
+  copy.reference = request.reference;
+  copy.number = request.number;
+  copy.terms = request.terms;
+  return copy;
+}
+
 FileIdentity identify_file(int fd) {
   // What never changes needs no answer from the server of a FUSE or network file.
   struct statx facts {};

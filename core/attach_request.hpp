@@ -38,6 +38,10 @@ struct AttachRequest {
 inline constexpr unsigned max_loop_number = 1048575;  // larger ones wrap in the kernel
 inline constexpr size_t max_reference_length = 62;    // lo_file_name less zero, less systemd's byte
 
+// The same request, with another descriptor of the file. Throws Error
+// invalid_argument.
+AttachRequest copy_of(const AttachRequest& request);
+
 // Which file it is, whatever its names.
 struct FileIdentity {
   bool block_device = false;

@@ -133,6 +133,12 @@ void AttachmentRecords::erase(uint64_t disk_sequence) noexcept {
   ::unlinkat(directory_.get(), std::to_string(disk_sequence).c_str(), 0);
 }
 
+void AttachmentRecords::erase_scratch() noexcept {
+  for (const std::string& name : names()) {
+    if (name.size() > 1 && name[0] == '.' && name != "..") ::unlinkat(directory_.get(), name.c_str(), 0);
+  }
+}
+
 std::optional<AttachmentRecord> AttachmentRecords::read_file(const std::string& name) const {
   UniqueFd fd(::openat(directory_.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!fd) return std::nullopt;

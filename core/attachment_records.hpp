@@ -43,6 +43,10 @@ class AttachmentRecords {
   void write(const AttachmentRecord& record);
   void erase(uint64_t disk_sequence) noexcept;
 
+  // Files that were never completed: whoever wrote them was killed. For the start,
+  // when nobody writes.
+  void erase_scratch() noexcept;
+
   std::optional<AttachmentRecord> find(uint64_t disk_sequence) const;
   std::vector<AttachmentRecord> all() const;
   std::vector<AttachmentRecord> intents() const;

@@ -98,6 +98,7 @@ class HelperKernel::Node final : public LoopNode {
   }
   int clear() override { return call(Operation::clear); }
   int sync() override { return call(Operation::sync); }
+  int drop_cache() override { return call(Operation::drop_cache); }
   int set_capacity() override { return call(Operation::set_capacity); }
   int set_direct_io(bool enable) override {
     Request r = request(Operation::set_direct_io);

@@ -30,6 +30,7 @@ enum class Operation : uint32_t {
   set_status,
   clear,
   sync,
+  drop_cache,
   set_capacity,
   set_direct_io,
   size,

@@ -78,6 +78,7 @@ class Server {
       case Operation::set_status:
       case Operation::clear:
       case Operation::sync:
+      case Operation::drop_cache:
       case Operation::set_capacity:
       case Operation::set_direct_io:
       case Operation::size:
@@ -127,6 +128,8 @@ class Server {
         return node.clear();
       case Operation::sync:
         return node.sync();
+      case Operation::drop_cache:
+        return node.drop_cache();
       case Operation::set_capacity:
         return node.set_capacity();
       case Operation::set_direct_io:

@@ -59,6 +59,7 @@ class LinuxLoopNode final : public LoopNode {
   }
   int clear() override { return result_of(::ioctl(fd_.get(), LOOP_CLR_FD, 0)); }
   int sync() override { return result_of(::fsync(fd_.get())); }
+  int drop_cache() override { return result_of(::ioctl(fd_.get(), BLKFLSBUF, 0)); }
   int set_capacity() override { return result_of(::ioctl(fd_.get(), LOOP_SET_CAPACITY, 0)); }
   int set_direct_io(bool enable) override {
     return result_of(::ioctl(fd_.get(), LOOP_SET_DIRECT_IO, enable ? 1UL : 0UL));

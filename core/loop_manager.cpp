@@ -177,6 +177,15 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
       attachment.made_node_ = fresh || static_cast<unsigned>(number) >= kernel_.static_devices();
     }
     snapshot.number = static_cast<unsigned>(number);
+    // LOOP_CONFIGURE may wait for a file's server, and opening the device waits
+    // with it; the kernel calls it free all the while.
+    if (claims_->claimed(snapshot.number) || avoided_->claimed(snapshot.number)) {
+      if (locked) control->unlock();
+      attachment.made_node_ = false;
+      if (!request.number) return false;
+      throw Error(Errc::device_busy,
+                  "number: another file is just being attached to " + kernel_name(snapshot.number));
+    }
     const int r =
         kernel_.open_node(snapshot.number, request.read_only ? NodeAccess::read_only : NodeAccess::read_write,
                           attachment.node_);
@@ -239,8 +248,14 @@ bool LoopManager::configure(const AttachRequest& request, const BackingFile& fil
 
   const int r = node.configure(config);
   if (r < 0) {
-    if (keep_record) records_->erase_intent(snapshot.number);
-    if (r == -ETIME) attachment.lost_ = true;  // the helper undoes it, should it still come to be
+    // ETIME: the helper undoes it, should it still come to be. Until then the
+    // intent tells a service that starts meanwhile not to touch the number.
+    if (r == -ETIME) {
+      attachment.lost_ = true;
+      avoid(snapshot.number);
+    } else if (keep_record) {
+      records_->erase_intent(snapshot.number);
+    }
     if (r != -EBUSY) throw_configure_error(kernel_, -r, file, snapshot.number);
     if (kernel_.has_attribute(snapshot.number, "loop")) attachment.made_node_ = false;
     return false;
@@ -342,6 +357,11 @@ void LoopManager::undo(Attachment& attachment) noexcept {
     // The device is unbound, or will be at its last close; the node is all that
     // may stay, for the next one who asks the kernel for a free device.
   }
+}
+
+void LoopManager::avoid(unsigned number) {
+  const std::lock_guard lock(allocation_);
+  if (!avoided_->claimed(number)) avoided_->claim_for_ever(number);
 }
 
 void LoopManager::delete_leftover_partitions(unsigned number) {

@@ -79,7 +79,11 @@ class LoopManager {
 
   // The same by another way to the same kernel: shares claims and records.
   LoopManager(LoopManager& other, LoopKernel& kernel)
-      : kernel_(kernel), records_(other.records_), claims_(other.claims_) {}
+      : kernel_(kernel), records_(other.records_), claims_(other.claims_), avoided_(other.avoided_) {}
+
+  // Never to be opened, though the kernel calls it free: what holds it makes every
+  // open wait. Until this process ends.
+  void avoid(unsigned number);
 
   NumberClaims& claims() { return *claims_; }
   NumberClaims::Claim claim(unsigned number) { return {claims_, number}; }
@@ -99,6 +103,7 @@ class LoopManager {
   LoopKernel& kernel_;
   AttachmentRecords* records_;
   std::shared_ptr<NumberClaims> claims_ = std::make_shared<NumberClaims>();
+  std::shared_ptr<NumberClaims> avoided_ = std::make_shared<NumberClaims>();  // never released
   std::mutex allocation_;  // GET_FREE, open and lock: two threads would get one number
 };
 

@@ -30,6 +30,11 @@ void NumberClaims::Claim::release() {
   if (--found->second == 0) claims->counts_.erase(found);
 }
 
+void NumberClaims::claim_for_ever(unsigned number) {
+  const std::lock_guard lock(mutex_);
+  ++counts_[number];
+}
+
 bool NumberClaims::claimed(unsigned number) const {
   const std::lock_guard lock(mutex_);
   return counts_.contains(number);

@@ -27,6 +27,7 @@ class NumberClaims {
   };
 
   bool claimed(unsigned number) const;
+  void claim_for_ever(unsigned number);
 
  private:
   mutable std::mutex mutex_;

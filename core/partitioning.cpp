@@ -9,6 +9,7 @@
 
 #include "core/error.hpp"
 #include "core/loop_kernel.hpp"
+#include "core/node_deletion.hpp"
 #include "core/open_attachment.hpp"
 #include "core/partition_table.hpp"
 
@@ -48,6 +49,20 @@ std::vector<TableEntry> add_partitions(const LoopKernel& kernel, LoopNode& node,
   return added;
 }
 
+namespace {
+
+// udev's probing keeps a partition for moments; whoever keeps it longer uses it.
+void delete_patiently(LoopKernel& kernel, LoopNode& node, unsigned number, std::vector<unsigned> gone) {
+  std::unique_ptr<UseWatch> watch;
+  if (!gone.empty()) kernel.watch_use(number, watch);  // before the first try, so that no close is missed
+  const Deadline deadline = deadline_in(std::chrono::milliseconds(300));
+  do {
+    std::erase_if(gone, [&node](unsigned partition) { return node.delete_partition(partition) != -EBUSY; });
+  } while (!gone.empty() && watch && wait_for_use_change(*watch, deadline));
+}
+
+}  // namespace
+
 std::vector<TableEntry> sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence) {
   loop_info64 info{};
   const auto node = open_attachment(kernel, number, disk_sequence, NodeAccess::read_only, info);
@@ -56,16 +71,20 @@ std::vector<TableEntry> sync_partitions(LoopKernel& kernel, unsigned number, uin
   int r = node->size(size);
   if (r >= 0) r = node->block_size(block_size);
   if (r < 0) throw Error(Errc::failed, -r, "reading the size of loop" + std::to_string(number));
+  // Somebody may have it open, and pages of an older table cached.
+  node->drop_cache();
   std::vector<TableEntry> entries = usable_entries(read_partition_table(node->fd(), block_size), size);
+  std::vector<unsigned> gone;
   for (const PartitionExtent& known : kernel.partitions(number)) {
     const auto same = std::find_if(entries.begin(), entries.end(),
                                    [&](const TableEntry& entry) { return entry.extent == known; });
     if (same != entries.end()) {
       entries.erase(same);
     } else {
-      node->delete_partition(known.number);
+      gone.push_back(known.number);
     }
   }
+  delete_patiently(kernel, *node, number, std::move(gone));
   return add_partitions(kernel, *node, number, entries);
 }
 

@@ -69,6 +69,7 @@ std::optional<DeviceEvent> event_of(udev_device* device) {
   if (const char* sequence = udev_device_get_property_value(device, "DISKSEQ")) {
     event.disk_sequence = std::strtoull(sequence, nullptr, 10);
   }
+  event.resized = udev_device_get_property_value(device, "RESIZE") != nullptr;
   event.symlinks = links_of(device);
   return event;
 }

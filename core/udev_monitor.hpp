@@ -16,6 +16,7 @@ struct DeviceEvent {
   Action action = Action::change;
   unsigned number = 0;
   std::optional<unsigned> partition;  // nothing: the whole device
+  bool resized = false;               // a change of the size alone
   uint64_t disk_sequence = 0;         // 0: not told
   std::vector<std::string> symlinks;  // udev's, of this node; none from the kernel
 };

@@ -13,8 +13,9 @@ namespace loopd {
 namespace {
 
 // dbus-daemon allows a connection 128 replies under way, and our questions count.
-constexpr unsigned most_questions_per_user = 8;
 constexpr unsigned most_questions = 100;
+constexpr unsigned most_questions_per_user = 64;
+constexpr unsigned most_dialogs_per_user = 8;  // nobody reads more
 
 // A dialog waits for a person; after that nobody sits there.
 constexpr std::chrono::minutes patience(5);
@@ -32,9 +33,10 @@ struct Answer {
 
 class Authorizer::Question {
  public:
-  Question(Authorizer& authorizer, uid_t uid) : authorizer_(authorizer), uid_(uid) {
+  Question(Authorizer& authorizer, uid_t uid, bool dialog) : authorizer_(authorizer), uid_(uid) {
     unsigned& of_user = authorizer_.open_questions_[uid_];
-    if (of_user >= most_questions_per_user || authorizer_.open_in_all_ >= most_questions) {
+    const unsigned most = dialog ? most_dialogs_per_user : most_questions_per_user;
+    if (of_user >= most || authorizer_.open_in_all_ >= most_questions) {
       throw_limits("too many authorization questions are open");
     }
     ++of_user;
@@ -58,7 +60,7 @@ Authorizer::Authorizer(sdbus::IConnection& connection)
 
 Task<void> Authorizer::require(Caller caller, Action action, Details details) {
   if (action == Action::none || caller.uid == 0) co_return;
-  const Question question(*this, caller.uid);
+  const Question question(*this, caller.uid, caller.interactive);
   const std::string name = polkit_name(action);
 
   // The subject is the connection, not a process id, which may be another's by

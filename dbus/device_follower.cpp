@@ -6,6 +6,7 @@
 
 #include "core/device_settings.hpp"
 #include "core/error.hpp"
+#include "core/holders.hpp"
 #include "core/node_deletion.hpp"
 #include "core/partitioning.hpp"
 #include "core/removal.hpp"
@@ -81,7 +82,8 @@ void DeviceFollower::handle(const loop::DeviceEvent& event) {
     }
   }
   // udev says so when a writer of the whole disk has closed it.
-  if (!event.partition && event.action == loop::DeviceEvent::Action::change) rewritten_.insert(event.number);
+  const bool written = event.action == loop::DeviceEvent::Action::change && !event.resized;
+  if (!event.partition && written) rewritten_.insert(event.number);
   if (!loops_.claims().claimed(event.number)) {
     start_look(event.number);
     return;
@@ -114,6 +116,7 @@ void DeviceFollower::settle(unsigned number) {
 
 // Events come in bursts; those that come before the look has begun share it.
 void DeviceFollower::start_look(unsigned number) {
+  noted_.insert(number);
   if (!asked_.insert(number).second) return;
   tasks_.start(look_if_asked(number));
 }
@@ -124,6 +127,15 @@ Task<void> DeviceFollower::look_if_asked(unsigned number) {
   for (int attempt = 0; attempt < look_attempts; ++attempt) {
     const bool done = co_await look_once(number);
     if (done) break;
+  }
+}
+
+Task<void> DeviceFollower::catch_up() {
+  if (drain_early_events_) drain_early_events_();
+  const std::set<unsigned> numbers = noted_;
+  for (const unsigned number : numbers) {
+    // One that is claimed is this service's own work, and published by it.
+    if (noted_.contains(number) && !loops_.claims().claimed(number)) co_await look(number);
   }
 }
 
@@ -162,6 +174,7 @@ Task<void> DeviceFollower::sync_if_rewritten(unsigned number) {
 // False: the device became another attachment while it was looked at.
 Task<bool> DeviceFollower::look_once(unsigned number) {
   loop::LoopKernel& kernel = loops_.kernel();
+  noted_.erase(number);
   co_await sync_if_rewritten(number);
   std::optional<loop::Examination> found = co_await on_worker(
       scheduler_, kernel_lane, [&kernel, number] { return loop::examine(kernel, number); });
@@ -344,6 +357,7 @@ Task<void> DeviceFollower::reconcile_records() {
   if (!loops.records()) co_return;
   const auto work = [&loops, &helpers = helpers_] {
     loop::AttachmentRecords& records = *loops.records();
+    records.erase_scratch();
     for (const loop::AttachmentRecord& record : records.all()) {
       const auto snapshot = loop::read_snapshot(loops.kernel(), record.number);
       if (snapshot && snapshot->disk_sequence == record.disk_sequence) {
@@ -354,8 +368,13 @@ Task<void> DeviceFollower::reconcile_records() {
       if (!snapshot && record.keeps_partitions) loops.delete_leftover_partitions(record.number);
     }
     for (const loop::AttachmentRecord& intent : records.intents()) {
-      records.erase_intent(intent.number);
       const auto snapshot = loop::read_snapshot(loops.kernel(), intent.number);
+      if (!snapshot && !loop::find_holders(loops.kernel(), intent.number).empty()) {
+        // A helper of the service before still waits in LOOP_CONFIGURE.
+        loops.avoid(intent.number);
+        continue;
+      }
+      records.erase_intent(intent.number);
       if (!snapshot || snapshot->disk_sequence == intent.disk_sequence) continue;
       if (records.find(snapshot->disk_sequence)) continue;  // it was completed
       loop::Examination examination{*snapshot, {}, true};

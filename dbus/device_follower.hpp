@@ -43,6 +43,15 @@ class DeviceFollower {
   void backing_files_changed();
   int backing_files_fd() const { return backing_files_.fd(); }
 
+  // With udev, events come here when it is done; the kernel's own come before the
+  // call that made them returns. `drain` hands those to note(): what a decision is
+  // made on must not be older than the decision.
+  void use_early_events(std::function<void()> drain) { drain_early_events_ = std::move(drain); }
+  void note(unsigned number) { noted_.insert(number); }
+
+  // Looks at every device that changed and was not looked at since.
+  Task<void> catch_up();
+
   // Makes the registry equal to the kernel, as at start or after lost events.
   Task<void> enumerate();
 
@@ -99,6 +108,8 @@ class DeviceFollower {
   NumberLocks looks_;  // two looks at one device must not publish in the wrong order
   Symlinks symlinks_of_;
   bool has_udev_ = false;
+  std::function<void()> drain_early_events_;
+  std::set<unsigned> noted_;      // changed, and not looked at since
   std::set<unsigned> asked_;      // looks that have not begun
   std::set<unsigned> rewritten_;  // disks whose table may have been written
   std::map<unsigned, Meanwhile> meanwhile_;

@@ -239,8 +239,13 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
   }
   const loop::FileIdentity identity = loop::identify_file(file.get());
   const auto file_lock = co_await files_.acquire(identity);
+  co_await parts_.follower.catch_up();
+  request.terms.served_locally = is_served_locally(file.get(), identity);
+  request.file = std::move(file);
   if (options.reuse) {
-    if (const Device* device = find_reusable(identity, request, caller.uid)) co_return device->path();
+    if (request.probe_block_size) co_await probe_block_size(caller.uid, request);
+    if (const Device* device = find_reusable(identity, options, request, caller.uid))
+      co_return device->path();
   }
   if (!options.allow_overlap) refuse_overlap(identity, request);
   if (options.lease) {
@@ -252,12 +257,10 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
   NumberLocks::Lock number_lock;
   const bool chosen = request.number && *request.number <= loop::max_loop_number;
   if (chosen) number_lock = co_await numbers_.acquire(*request.number);
-  request.file = std::move(file);
   request.terms.owner = caller.uid;
 
   // The request goes with the work: the descriptor is closed on the worker, where
   // closing may wait for the file's server.
-  request.terms.served_locally = is_served_locally(request.file.get(), identity);
   auto attach = [&loops = parts_.loops, &helpers = parts_.helpers,
                  shared = std::make_shared<loop::AttachRequest>(std::move(request))] {
     if (shared->terms.served_locally) return loops.attach(*shared);
@@ -304,24 +307,27 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
 
 // The caller's own device that is just what the request asks for. Throws
 // InvalidArgs where it is, but for what only an attach could give.
-const Device* Operations::find_reusable(const loop::FileIdentity& file, const loop::AttachRequest& request,
-                                        uid_t uid) const {
+const Device* Operations::find_reusable(const loop::FileIdentity& file, const AttachOptions& options,
+                                        const loop::AttachRequest& request, uid_t uid) const {
   for (const auto& [number, device] : parts_.registry.devices()) {
     const loop::DeviceSnapshot& s = device.snapshot;
-    const bool same_block =
-        request.block_size == 0 ? !request.probe_block_size : request.block_size == s.block_size;
-    const bool same = device.terms.owner == uid && loop::maps_file(s, file) && s.offset == request.offset &&
-                      s.size_limit == request.size_limit && s.read_only == request.read_only && same_block;
-    if (!same || (request.number && *request.number != number)) continue;
+    const bool same_block = request.block_size == 0 || request.block_size == s.block_size;
+    const bool same = device.terms.owner == uid && uid != unmapped_uid && loop::maps_file(s, file) &&
+                      s.offset == request.offset && s.size_limit == request.size_limit &&
+                      s.read_only == request.read_only && same_block;
+    // What may end under its user is not shared.
+    const bool fleeting = !device.terms.lease.empty() || s.autoclear || device.terms.autoclear_pending;
+    if (!same || fleeting || (request.number && *request.number != number)) continue;
     const std::string name = loop::kernel_name(number);
     if (!request.reference.empty() && request.reference != s.reference) {
       throw_invalid("reference: " + name + " could be reused, but its reference is '" + s.reference + "'");
     }
-    if (request.direct_io && !s.direct_io)
-      throw_invalid("direct-io: " + name + " could be reused, but has none");
+    if (options.direct_io_given && request.direct_io != s.direct_io) {
+      throw_invalid("direct-io: " + name + " could be reused, but is the other way");
+    }
     const bool scan = request.partition_scan != loop::PartitionScan::none;
-    if (scan && !device.terms.keeps_partitions) {
-      throw_invalid("partition-scan: " + name + " could be reused, but its partitions are not scanned");
+    if (options.partition_scan_given && scan != device.terms.keeps_partitions) {
+      throw_invalid("partition-scan: " + name + " could be reused, but is the other way");
     }
     return &device;
   }
@@ -358,6 +364,7 @@ Task<Operations::ProbeResult> Operations::probe(Caller caller, loop::UniqueFd fi
   Authorizer::Details details{{"operation", "Probe"}, {"backing-file", describe_file(file.get())}};
   co_await authorize(caller, find_method(manager_interface, "Probe")->action, std::move(details));
   const loop::FileIdentity identity = loop::identify_file(file.get());
+  co_await parts_.follower.catch_up();
   decoded.request.file = std::move(file);
   ProbeResult result;
   for (const Device* device : find_overlaps(identity, decoded.request))
@@ -374,6 +381,25 @@ Task<Operations::ProbeResult> Operations::probe(Caller caller, loop::UniqueFd fi
     throw file_timeout("file");
   }
   co_return result;
+}
+
+// Which block size the image is made for is asked of the image, for reuse.
+Task<void> Operations::probe_block_size(uid_t uid, loop::AttachRequest& request) {
+  const auto look = [&kernel = parts_.loops.kernel(), &helpers = parts_.helpers, uid,
+                     request = std::make_shared<loop::AttachRequest>(loop::copy_of(request))] {
+    const auto helper = request->terms.served_locally ? nullptr : helpers.start(uid);
+    loop::LoopKernel& way = helper ? *helper : kernel;
+    const loop::BackingFile file = way.inspect_file(request->file.get());
+    loop::validate(*request, file);
+    return way.find_image_block_size(*request, file);
+  };
+  try {
+    request.block_size =
+        co_await on_worker(parts_.scheduler, WorkLane{uid, true}, look, Clock::now() + limits_.file_patience);
+  } catch (const WorkTimedOut&) {
+    throw file_timeout("file");
+  }
+  request.probe_block_size = false;
 }
 
 Task<std::string> Operations::get_device(std::string dev_path) {
@@ -404,7 +430,9 @@ std::vector<std::string> Operations::backed_by(const loop::FileIdentity& file) c
 }
 
 Task<std::vector<std::string>> Operations::find_by_file(loop::UniqueFd file) {
-  co_return backed_by(loop::identify_file(file.get()));
+  const loop::FileIdentity identity = loop::identify_file(file.get());
+  co_await parts_.follower.catch_up();
+  co_return backed_by(identity);
 }
 
 Task<std::vector<std::string>> Operations::find_by_path(Caller caller, std::string path) {
@@ -423,11 +451,13 @@ Task<std::vector<std::string>> Operations::find_by_path(Caller caller, std::stri
   } catch (const WorkTimedOut&) {
     throw file_timeout("path");
   }
+  co_await parts_.follower.catch_up();
   co_return backed_by(identity);
 }
 
 Task<Operations::Listing> Operations::list_devices() {
   Listing listing;
+  co_await parts_.follower.catch_up();
   for (const auto& [number, device] : parts_.registry.devices()) {
     refresh(number);
   }

@@ -148,8 +148,9 @@ class Operations {
   Task<void> authorize(Caller caller, Action action, Authorizer::Details details);
   Task<void> authorize_on_device(Caller caller, std::string member, Target target);
   Task<std::string> attach_file(Caller caller, loop::UniqueFd file, AttachOptions options);
-  const Device* find_reusable(const loop::FileIdentity& file, const loop::AttachRequest& request,
-                              uid_t uid) const;
+  const Device* find_reusable(const loop::FileIdentity& file, const AttachOptions& options,
+                              const loop::AttachRequest& request, uid_t uid) const;
+  Task<void> probe_block_size(uid_t uid, loop::AttachRequest& request);
   void refuse_overlap(const loop::FileIdentity& file, const loop::AttachRequest& request) const;
   std::vector<const Device*> find_overlaps(const loop::FileIdentity& file,
                                            const loop::AttachRequest& request) const;

@@ -121,6 +121,8 @@ AttachOptions decode_attach_options(const Options& options) {
   if (decoded.reuse && decoded.lease) {
     throw_invalid("lease: makes no sense with reuse, as another may rely on the device");
   }
+  decoded.direct_io_given = options.contains("direct-io");
+  decoded.partition_scan_given = options.contains("partition-scan");
   // It goes with its last close; nothing stays behind.
   decoded.request.terms.delete_node = decoded.request.terms.autoclear_pending;
   return decoded;

@@ -21,7 +21,9 @@ using Options = std::map<std::string, sdbus::Variant>;
 std::vector<std::string> attach_option_names();
 
 struct AttachOptions {
-  loop::AttachRequest request;  // without its file
+  loop::AttachRequest request;   // without its file
+  bool direct_io_given = false;  // whatever its value
+  bool partition_scan_given = false;
   bool reuse = false;
   bool allow_overlap = false;
   bool lease = false;

@@ -109,14 +109,29 @@ class Service {
     } else {
       log::info("no udev answers, following the kernel's own events");
     }
-    events_source_ = events_.on_readable(monitor_.fd(), [this] {
-      while (const auto event = monitor_.next()) follower_.handle(*event);
-      if (monitor_.take_other_change()) looks_.start(operations_.arm_autoclear());
-      if (monitor_.take_overflow()) {
-        log::warning("device events were lost, looking at every device again");
-        looks_.start(follower_.enumerate());
-      }
-    });
+    if (monitor_.source() == loop::UdevMonitor::Source::udev) {
+      early_.emplace(loop::UdevMonitor::Source::kernel);
+      const auto drain = [this] {
+        while (const auto event = early_->next()) follower_.note(event->number);
+        if (early_->take_overflow()) {
+          for (const unsigned number : kernel_->numbers()) follower_.note(number);
+        }
+      };
+      follower_.use_early_events(drain);
+      early_source_ = events_.on_readable(early_->fd(), drain);
+    } else {
+      follower_.use_early_events([this] { take_events(); });
+    }
+    events_source_ = events_.on_readable(monitor_.fd(), [this] { take_events(); });
+  }
+
+  void take_events() {
+    while (const auto event = monitor_.next()) follower_.handle(*event);
+    if (monitor_.take_other_change()) looks_.start(operations_.arm_autoclear());
+    if (monitor_.take_overflow()) {
+      log::warning("device events were lost, looking at every device again");
+      looks_.start(follower_.enumerate());
+    }
   }
 
   void follow_backing_files() {
@@ -200,8 +215,10 @@ class Service {
   DeviceFollower follower_;
   Operations operations_;
   loop::UdevMonitor monitor_;
+  std::optional<loop::UdevMonitor> early_;  // beside udev's: the kernel's own events
   loop::MountChanges mounts_;
   std::unique_ptr<Scheduler::Registration> events_source_;
+  std::unique_ptr<Scheduler::Registration> early_source_;
   std::unique_ptr<Scheduler::Registration> mounts_source_;
   std::unique_ptr<Scheduler::Registration> files_source_;
   std::unique_ptr<Scheduler::Registration> stop_timer_;

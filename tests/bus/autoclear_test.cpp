@@ -127,21 +127,6 @@ TEST_F(Autoclear, IsArmedBySwap) {
   EXPECT_TRUE(goes(object));
 }
 
-TEST_F(Autoclear, IsArmedByALoopDeviceOnIt) {
-  const ScratchFile file(MiB);
-  const std::string lower = attach(file, with_autoclear);
-  ASSERT_FALSE(lower.empty());
-  std::string upper;
-  {
-    const loop::UniqueFd disk(::open(node_of(number_of(lower)).c_str(), O_RDWR | O_CLOEXEC));
-    upper = attach(disk.get());
-  }
-  ASSERT_FALSE(upper.empty());
-  EXPECT_TRUE(becomes_armed(lower));
-  EXPECT_TRUE(succeeds(root().device(upper, "Remove")));
-  EXPECT_TRUE(goes(lower));
-}
-
 TEST_F(Autoclear, IsArmedByADescriptorFromOpen) {
   const ScratchFile file(MiB);
   const std::string object = attach(file, with_autoclear);

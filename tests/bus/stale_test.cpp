@@ -30,8 +30,9 @@ uint64_t sequence_of(int node) {
   return ::ioctl(node, BLKGETDISKSEQ, &sequence) < 0 ? 0 : sequence;
 }
 
-// Somebody who attaches and detaches two files in turn, on one number, as fast as
-// the kernel does it. Nobody else may detach the second.
+// Somebody who attaches and detaches two files in turn, on one number. The first
+// until the race for it begins, and a moment longer; then at once the second, which
+// nobody else may detach.
 class Swapper {
  public:
   Swapper(unsigned number, const ScratchFile& fair_game, const ScratchFile& taboo)
@@ -44,7 +45,7 @@ class Swapper {
   }
 
   uint64_t newest_fair() const { return newest_fair_; }
-  unsigned attachments() const { return attachments_; }
+  void start_race(uint64_t sequence) { racing_ = sequence; }
 
   // Of these files' attachments: what others have detached.
   std::set<uint64_t> fair_lost() const { return lost_[0]; }
@@ -58,10 +59,10 @@ class Swapper {
       const size_t which = turn % 2;
       const uint64_t sequence = attach(files_[which]);
       if (sequence == 0) return;
-      ++attachments_;
       if (which == 0) newest_fair_ = sequence;
+      while (which == 0 && racing_ != sequence && !ending_) std::this_thread::yield();
       // For a random moment: of the calls some are to come in time, some late.
-      const auto until = Clock::now() + std::chrono::microseconds(random() % 2500);
+      const auto until = Clock::now() + std::chrono::microseconds(random() % 3000);
       while (Clock::now() < until && !ending_) std::this_thread::yield();
       if (!detach(sequence)) lost_[which].insert(sequence);
     }
@@ -105,7 +106,7 @@ class Swapper {
   std::array<int, 2> files_;
   std::atomic<bool> ending_ = false;
   std::atomic<uint64_t> newest_fair_ = 0;
-  std::atomic<unsigned> attachments_ = 0;
+  std::atomic<uint64_t> racing_ = 0;
   std::array<std::set<uint64_t>, 2> lost_;
   std::string failure_;
   std::thread thread_;
@@ -133,7 +134,8 @@ class Stale : public Bus {
 };
 
 TEST_F(Stale, ARemovalNeverHitsTheAttachmentAfterTheOneThatWasMeant) {
-  constexpr int calls = 2000;
+  constexpr int races = 500;
+  constexpr int calls = 4;  // in each
   const ScratchFile fair_game(64 * KiB);
   const ScratchFile taboo(128 * KiB);
   const unsigned number = own_number();
@@ -141,25 +143,45 @@ TEST_F(Stale, ARemovalNeverHitsTheAttachmentAfterTheOneThatWasMeant) {
   std::map<std::string, int> answers;
   std::set<uint64_t> asked;
   Swapper swapper(number, fair_game, taboo);
-  for (int i = 0; i < calls; ++i) {
-    const uint64_t sequence = swapper.newest_fair();
+  uint64_t sequence = 0;
+  for (int race = 0; race < races; ++race) {
+    const auto announced = [&] {
+      const Signal* added = root().find_signal("InterfacesAdded", object);
+      if (added == nullptr) return false;
+      const uint64_t seen = added->arguments.at(1).at(device_interface).at("DiskSequence").number;
+      if (seen == sequence || seen != swapper.newest_fair()) return false;
+      sequence = seen;
+      return true;
+    };
+    ASSERT_TRUE(root().wait_for(announced)) << "race " << race << " " << swapper.failure();
+    root().forget_signals();
     asked.insert(sequence);
-    const Reply reply = root().remove(object, {{"disk-sequence", u64(sequence)}});
-    ++answers[reply.error];
-    EXPECT_TRUE(reply.ok() || reply.error == stale || reply.error == not_attached ||
-                reply.error == unknown_object || reply.error == device_busy)
-        << reply;
+    swapper.start_race(sequence);
+    std::vector<std::shared_ptr<std::optional<Reply>>> replies;
+    for (int i = 0; i < calls; ++i) {
+      replies.push_back(root().start({.object = object,
+                                      .interface = device_interface,
+                                      .member = "RemoveWithOptions",
+                                      .arguments = {options({{"disk-sequence", u64(sequence)}})}}));
+    }
+    for (const auto& reply : replies) {
+      ASSERT_TRUE(root().wait_for([&] { return reply->has_value(); }));
+      const std::string& error = (*reply)->error;
+      ++answers[error];
+      EXPECT_TRUE((*reply)->ok() || error == stale || error == not_attached || error == unknown_object ||
+                  error == device_busy)
+          << **reply;
+    }
   }
   swapper.stop();
   EXPECT_EQ(swapper.failure(), "");
   EXPECT_EQ(swapper.taboo_lost(), std::set<uint64_t>()) << "the wrong device was removed";
-  for (const uint64_t sequence : swapper.fair_lost()) EXPECT_TRUE(asked.contains(sequence)) << sequence;
+  for (const uint64_t lost : swapper.fair_lost()) EXPECT_TRUE(asked.contains(lost)) << lost;
   EXPECT_GT(answers[""], 0) << "no removal was in time: the race was none";
-  EXPECT_GT(answers[stale], 0) << "no removal was late: the race was none";
+  EXPECT_LT(answers[""], races) << "no removal was late: the race was none";
   for (const auto& [error, count] : answers) {
     RecordProperty(error.empty() ? "removed" : error, count);
   }
-  RecordProperty("attachments", static_cast<int>(swapper.attachments()));
   if (is_attached(number)) kernel_detach(number);
 }
 
@@ -194,7 +216,7 @@ TEST_F(Stale, IsARemovalOfWhatWasReplacedUnheard) {
     EXPECT_EQ(kernel_detach(number), 0);
     EXPECT_EQ(kernel_attach(number, second.fd()), 0);
   });
-  EXPECT_TRUE(fails_with(reply, stale));
+  EXPECT_TRUE(reply.error == stale || reply.error == not_attached) << reply;
   EXPECT_EQ(sysfs(number, "loop/backing_file"), second.path());
   EXPECT_EQ(kernel_detach(number), 0);
 }
@@ -227,7 +249,7 @@ TEST_F(Stale, IsAResizeOfWhatWasReplacedWhilePolkitThought) {
     EXPECT_EQ(kernel_attach(number, second.fd()), 0);
     second.resize(2 * MiB);
   });
-  EXPECT_TRUE(fails_with(reply, stale));
+  EXPECT_TRUE(reply.error == stale || reply.error == not_attached) << reply;
   EXPECT_EQ(sysfs(number, "size"), "2048") << "another's device was resized";
   EXPECT_EQ(kernel_detach(number), 0);
 }

@@ -61,6 +61,8 @@ const char* name_of(Call call) {
       return "clear";
     case Call::set_capacity:
       return "set_capacity";
+    case Call::drop_cache:
+      return "drop_cache";
     case Call::sync:
       return "sync";
     case Call::set_direct_io:
@@ -179,6 +181,9 @@ class FakeLoopKernel::Node final : public LoopNode {
       compute_size(device);
       return 0;
     });
+  }
+  int drop_cache() override {
+    return call(Call::drop_cache, [](Device&) { return 0; });
   }
   int sync() override {
     return call(Call::sync, [](Device&) { return 0; });

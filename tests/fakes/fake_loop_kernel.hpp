@@ -38,6 +38,7 @@ enum class Call {
   clear,
   set_capacity,
   sync,
+  drop_cache,
   set_direct_io,
   size,
   block_size,

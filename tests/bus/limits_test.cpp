@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// What one user may take at once.
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "tests/bus/stack.hpp"
+
+namespace bus_test {
+namespace {
+
+constexpr const char* limits_exceeded = "org.freedesktop.DBus.Error.LimitsExceeded";
+constexpr unsigned most_devices = 3;
+
+// The service with an option: the stack starts what $LOOPD_BINARY names.
+class DeviceLimit : public Bus {
+ protected:
+  static void SetUpTestSuite() {
+    if (::geteuid() != 0) return;
+    const char* given = std::getenv("LOOPD_BINARY");
+    binary_ = given ? std::optional<std::string>(given) : std::nullopt;
+    const std::string script = scratch_directory() + "/loopd-with-a-limit";
+    std::ofstream(script) << "#!/bin/sh\nexec " << binary_.value_or(LOOPD_BINARY)
+                          << " --max-devices-per-user=" << most_devices << "\n";
+    ::chmod(script.c_str(), 0755);
+    ::setenv("LOOPD_BINARY", script.c_str(), 1);
+    Bus::SetUpTestSuite();
+  }
+  static void TearDownTestSuite() {
+    Bus::TearDownTestSuite();
+    if (::geteuid() != 0) return;
+    if (binary_) {
+      ::setenv("LOOPD_BINARY", binary_->c_str(), 1);
+    } else {
+      ::unsetenv("LOOPD_BINARY");
+    }
+  }
+
+  Reply attach_next(BusClient& user) {
+    files_.push_back(std::make_unique<ScratchFile>(64 * KiB, "allowed-" + std::to_string(++count_) + ".img"));
+    const Reply reply = user.attach(files_.back()->fd());
+    if (reply.ok()) remove_at_end(reply.values.at(0).text);
+    return reply;
+  }
+
+  std::vector<std::string> fill(BusClient& user) {
+    std::vector<std::string> objects;
+    for (unsigned i = 0; i < most_devices; ++i) {
+      const Reply reply = attach_next(user);
+      EXPECT_TRUE(succeeds(reply));
+      if (reply.ok()) objects.push_back(reply.values.at(0).text);
+    }
+    return objects;
+  }
+
+ private:
+  static std::optional<std::string> binary_;
+  static unsigned count_;
+  std::vector<std::unique_ptr<ScratchFile>> files_;
+};
+
+std::optional<std::string> DeviceLimit::binary_;
+unsigned DeviceLimit::count_ = 0;
+
+TEST_F(DeviceLimit, IsAProperty) {
+  EXPECT_EQ(root().property(root_path, "MaxDevicesPerUser", manager_interface).values.at(0),
+            u32(most_devices));
+}
+
+TEST_F(DeviceLimit, IsToldAtOnceAndByNumber) {
+  const auto user = connect(allowed_user);
+  fill(*user);
+  const auto start = Clock::now();
+  const Reply refused = attach_next(*user);
+  EXPECT_LT(Clock::now() - start, milliseconds(1000));
+  EXPECT_TRUE(fails_with(refused, limits_exceeded, std::to_string(most_devices)));
+  EXPECT_TRUE(fails_with(refused, limits_exceeded, "limit"));
+  EXPECT_FALSE(attach_next(*connect(allowed_user)).ok()) << "of the user, not of the connection";
+}
+
+TEST_F(DeviceLimit, LeavesNothingOfTheOneTooMany) {
+  const auto user = connect(allowed_user);
+  fill(*user);
+  const ScratchFile file(MiB, "allowed-one-too-many.img");
+  const unsigned number = own_number();
+  EXPECT_TRUE(fails_with(user->attach(file.fd(), {{"number", u32(number)}}), limits_exceeded));
+  EXPECT_FALSE(node_exists(number));
+  EXPECT_TRUE(root().manager("FindByFile", {handle(file.fd())}).values.at(0).items.empty());
+}
+
+TEST_F(DeviceLimit, IsEachUsersOwn) {
+  fill(*connect(allowed_user));
+  fill(*connect(another_user));
+  EXPECT_TRUE(fails_with(attach_next(*connect(another_user)), limits_exceeded));
+}
+
+TEST_F(DeviceLimit, IsNotRoots) {
+  for (unsigned i = 0; i < 2 * most_devices; ++i) EXPECT_TRUE(succeeds(attach_next(root())));
+}
+
+TEST_F(DeviceLimit, DoesNotCountWhatWasRemoved) {
+  const auto user = connect(allowed_user);
+  for (int round = 0; round < 3; ++round) {
+    const std::vector<std::string> objects = fill(*user);
+    ASSERT_EQ(objects.size(), most_devices);
+    EXPECT_TRUE(fails_with(attach_next(*user), limits_exceeded));
+    for (const std::string& object : objects) EXPECT_TRUE(succeeds(user->device(object, "Remove")));
+  }
+}
+
+TEST_F(DeviceLimit, DoesNotCountWhatLosetupDetached) {
+  const auto user = connect(allowed_user);
+  const std::vector<std::string> objects = fill(*user);
+  ASSERT_EQ(objects.size(), most_devices);
+  ASSERT_EQ(kernel_detach(number_of(objects[1])), 0);
+  ASSERT_TRUE(
+      root().wait_for([&] { return root().find_signal("InterfacesRemoved", objects[1]) != nullptr; }));
+  EXPECT_TRUE(succeeds(attach_next(*user)));
+  EXPECT_TRUE(fails_with(attach_next(*user), limits_exceeded));
+}
+
+TEST_F(DeviceLimit, DoesNotCountFailures) {
+  const auto user = connect(allowed_user);
+  const ScratchFile file(MiB, "allowed-failing.img");
+  for (unsigned i = 0; i < 3 * most_devices; ++i) {
+    EXPECT_TRUE(fails_with(user->attach(file.fd(), {{"offset", u64(2 * MiB)}}), invalid_args));
+  }
+  EXPECT_EQ(fill(*user).size(), most_devices);
+}
+
+TEST_F(DeviceLimit, HoldsForManyCallsAtOnce) {
+  const auto user = connect(allowed_user);
+  std::vector<std::unique_ptr<ScratchFile>> files;
+  std::vector<std::shared_ptr<std::optional<Reply>>> replies;
+  for (unsigned i = 0; i < 2 * most_devices + 1; ++i) {
+    files.push_back(std::make_unique<ScratchFile>(64 * KiB, "allowed-at-once-" + std::to_string(i)));
+    replies.push_back(user->start({.object = root_path,
+                                   .interface = manager_interface,
+                                   .member = "Attach",
+                                   .arguments = {handle(files.back()->fd()), options({})}}));
+  }
+  unsigned attached = 0;
+  for (const auto& reply : replies) {
+    ASSERT_TRUE(user->wait_for([&] { return reply->has_value(); }));
+    if ((*reply)->ok()) {
+      ++attached;
+      remove_at_end((*reply)->values.at(0).text);
+    } else {
+      EXPECT_TRUE(fails_with(**reply, limits_exceeded));
+    }
+  }
+  EXPECT_EQ(attached, most_devices);
+}
+
+TEST_F(DeviceLimit, CountsWhatWasAttachedBeforeARestart) {
+  const auto user = connect(allowed_user);
+  fill(*user);
+  stack().stop_loopd(SIGKILL);
+  stack().start_loopd();
+  EXPECT_TRUE(fails_with(attach_next(*user), limits_exceeded));
+}
+
+TEST_F(DeviceLimit, DoesNotStandInTheWayOfReuse) {
+  const auto user = connect(allowed_user);
+  const ScratchFile file(MiB, "allowed-reused.img");
+  const Reply first = user->attach(file.fd());
+  ASSERT_TRUE(succeeds(first));
+  remove_at_end(first.values.at(0).text);
+  while (attach_next(*user).ok()) {
+  }
+  const Reply again = user->attach(file.fd(), {{"reuse", boolean(true)}});
+  ASSERT_TRUE(succeeds(again));
+  EXPECT_EQ(again.values, first.values);
+}
+
+class CallLimit : public Bus {};
+
+TEST_F(CallLimit, IsSixtyFourDevicesByDefault) {
+  EXPECT_EQ(root().property(root_path, "MaxDevicesPerUser", manager_interface).values.at(0), u32(64));
+}
+
+// Nobody has to answer these questions: they are no dialogs.
+TEST_F(CallLimit, LetsAUserAttachAFewDozenFilesAtOnce) {
+  const auto user = connect(allowed_user);
+  std::vector<std::unique_ptr<ScratchFile>> files;
+  std::vector<std::shared_ptr<std::optional<Reply>>> replies;
+  for (unsigned i = 0; i < 32; ++i) {
+    files.push_back(std::make_unique<ScratchFile>(64 * KiB, "allowed-dozen-" + std::to_string(i)));
+    replies.push_back(user->start({.object = root_path,
+                                   .interface = manager_interface,
+                                   .member = "Attach",
+                                   .arguments = {handle(files.back()->fd()), options({})}}));
+  }
+  unsigned attached = 0;
+  for (const auto& reply : replies) {
+    ASSERT_TRUE(user->wait_for([&] { return reply->has_value(); }));
+    if (!(*reply)->ok()) continue;
+    ++attached;
+    remove_at_end((*reply)->values.at(0).text);
+  }
+  EXPECT_EQ(attached, 32U);
+}
+
+// Of calls that touch a file, sixty-four at once are a user's; each of the others is
+// refused while those wait, and none of another user's.
+TEST_F(CallLimit, OfOneUserRefusesTheRestAtOnceAndNobodyElse) {
+  const ScratchFile file(MiB, "allowed-many-calls.img");
+  const ScratchFile others(MiB, "allowed-others.img");
+  std::vector<std::unique_ptr<BusClient>> clients;  // the bus lets each wait for 128 answers
+  for (int i = 0; i < 8; ++i) clients.push_back(connect(allowed_user));
+  const auto other = connect(another_user);
+  const Reply attached = clients[0]->attach(file.fd());
+  ASSERT_TRUE(succeeds(attached));
+  const std::string object = attached.values.at(0).text;
+  remove_at_end(object);
+  // Stopped, it finds all the calls there at once, and they wait for one another:
+  // they are about one device.
+  std::vector<std::pair<BusClient*, std::shared_ptr<std::optional<Reply>>>> replies;
+  ::kill(stack().loopd().pid(), SIGSTOP);
+  for (const auto& client : clients) {
+    for (int i = 0; i < 100; ++i) {
+      const Call call{.object = object, .interface = device_interface, .member = "Resize"};
+      replies.emplace_back(client.get(), client->start(call));
+    }
+  }
+  const auto attaching = other->start({.object = root_path,
+                                       .interface = manager_interface,
+                                       .member = "Attach",
+                                       .arguments = {handle(others.fd()), options({})}});
+  ::kill(stack().loopd().pid(), SIGCONT);
+  ASSERT_TRUE(other->wait_for([&] { return attaching->has_value(); }));
+  EXPECT_TRUE(succeeds(**attaching));
+  if ((*attaching)->ok()) remove_at_end((*attaching)->values.at(0).text);
+  unsigned served = 0;
+  unsigned refused = 0;
+  for (const auto& [client, reply] : replies) {
+    ASSERT_TRUE(client->wait_for([&, answer = reply] { return answer->has_value(); }));
+    if ((*reply)->ok()) {
+      ++served;
+    } else {
+      ++refused;
+      EXPECT_TRUE(fails_with(**reply, limits_exceeded, "64"));
+    }
+  }
+  EXPECT_GE(served, 64U);
+  EXPECT_GT(refused, 0U);
+  RecordProperty("refused", static_cast<int>(refused));
+  EXPECT_TRUE(succeeds(clients[0]->device(object, "Resize"))) << "the limit is for calls under way";
+}
+
+}  // namespace
+}  // namespace bus_test
