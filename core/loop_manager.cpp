@@ -361,7 +361,12 @@ void LoopManager::undo(Attachment& attachment) noexcept {
 
 void LoopManager::avoid(unsigned number) {
   const std::lock_guard lock(allocation_);
-  if (!avoided_->claimed(number)) avoided_->claim_for_ever(number);
+  if (!avoided_->claimed(number)) avoided_->claim(number);
+}
+
+void LoopManager::forgive(unsigned number) {
+  const std::lock_guard lock(allocation_);
+  if (avoided_->claimed(number)) avoided_->release(number);
 }
 
 void LoopManager::delete_leftover_partitions(unsigned number) {

@@ -82,8 +82,10 @@ class LoopManager {
       : kernel_(kernel), records_(other.records_), claims_(other.claims_), avoided_(other.avoided_) {}
 
   // Never to be opened, though the kernel calls it free: what holds it makes every
-  // open wait. Until this process ends.
+  // open wait. Until forgiven.
   void avoid(unsigned number);
+  bool is_avoided(unsigned number) const { return avoided_->claimed(number); }
+  void forgive(unsigned number);
 
   NumberClaims& claims() { return *claims_; }
   NumberClaims::Claim claim(unsigned number) { return {claims_, number}; }

@@ -7,8 +7,7 @@ namespace loop {
 
 NumberClaims::Claim::Claim(std::shared_ptr<NumberClaims> claims, unsigned number)
     : claims_(std::move(claims)), number_(number) {
-  const std::lock_guard lock(claims_->mutex_);
-  ++claims_->counts_[number_];
+  claims_->claim(number_);
 }
 
 NumberClaims::Claim& NumberClaims::Claim::operator=(Claim&& other) noexcept {
@@ -23,14 +22,16 @@ NumberClaims::Claim& NumberClaims::Claim::operator=(Claim&& other) noexcept {
 NumberClaims::Claim::~Claim() { release(); }
 
 void NumberClaims::Claim::release() {
-  const auto claims = std::exchange(claims_, nullptr);
-  if (!claims) return;
-  const std::lock_guard lock(claims->mutex_);
-  const auto found = claims->counts_.find(number_);
-  if (--found->second == 0) claims->counts_.erase(found);
+  if (const auto claims = std::exchange(claims_, nullptr)) claims->release(number_);
 }
 
-void NumberClaims::claim_for_ever(unsigned number) {
+void NumberClaims::release(unsigned number) {
+  const std::lock_guard lock(mutex_);
+  const auto found = counts_.find(number);
+  if (--found->second == 0) counts_.erase(found);
+}
+
+void NumberClaims::claim(unsigned number) {
   const std::lock_guard lock(mutex_);
   ++counts_[number];
 }

@@ -27,7 +27,10 @@ class NumberClaims {
   };
 
   bool claimed(unsigned number) const;
-  void claim_for_ever(unsigned number);
+
+  // Without an object that ends the claim.
+  void claim(unsigned number);
+  void release(unsigned number);
 
  private:
   mutable std::mutex mutex_;

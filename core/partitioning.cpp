@@ -63,7 +63,8 @@ void delete_patiently(LoopKernel& kernel, LoopNode& node, unsigned number, std::
 
 }  // namespace
 
-std::vector<TableEntry> sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence) {
+std::vector<TableEntry> sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence,
+                                        WithoutTable without) {
   loop_info64 info{};
   const auto node = open_attachment(kernel, number, disk_sequence, NodeAccess::read_only, info);
   uint64_t size = 0;
@@ -73,7 +74,9 @@ std::vector<TableEntry> sync_partitions(LoopKernel& kernel, unsigned number, uin
   if (r < 0) throw Error(Errc::failed, -r, "reading the size of loop" + std::to_string(number));
   // Somebody may have it open, and pages of an older table cached.
   node->drop_cache();
-  std::vector<TableEntry> entries = usable_entries(read_partition_table(node->fd(), block_size), size);
+  const PartitionTable table = read_partition_table(node->fd(), block_size);
+  if (table.type.empty() && without == WithoutTable::change_nothing) return {};
+  std::vector<TableEntry> entries = usable_entries(table, size);
   std::vector<unsigned> gone;
   for (const PartitionExtent& known : kernel.partitions(number)) {
     const auto same = std::find_if(entries.begin(), entries.end(),

@@ -25,6 +25,8 @@ std::vector<TableEntry> add_partitions(const LoopKernel& kernel, LoopNode& node,
 // the differences alone: one that is as it was is not touched, one that is in
 // use stays. Returns what was added. `disk_sequence` as in open_attachment(). May block on the backing
 // file's server. Throws Error not_attached, stale, failed.
-std::vector<TableEntry> sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence);
+enum class WithoutTable { delete_all, change_nothing };
+std::vector<TableEntry> sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence,
+                                        WithoutTable without = WithoutTable::delete_all);
 
 }  // namespace loop

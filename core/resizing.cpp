@@ -89,8 +89,13 @@ DeviceSizes resize(LoopKernel& kernel, unsigned number, uint64_t disk_sequence, 
                                             std::to_string(need.end));
     }
   }
-  if (info.lo_sizelimit != old_limit) check(node->set_status(info), "setting the size limit of " + name);
-  check(node->set_capacity(), "LOOP_SET_CAPACITY of " + name);
+  // Either computes the size anew; doing both would send a second event, which
+  // looks like that of a rewritten table.
+  if (info.lo_sizelimit != old_limit) {
+    check(node->set_status(info), "setting the size limit of " + name);
+  } else {
+    check(node->set_capacity(), "LOOP_SET_CAPACITY of " + name);
+  }
   check(node->size(sizes.after), "reading the size of " + name);
   return sizes;
 }

@@ -116,7 +116,7 @@ void DeviceFollower::settle(unsigned number) {
 
 // Events come in bursts; those that come before the look has begun share it.
 void DeviceFollower::start_look(unsigned number) {
-  noted_.insert(number);
+  note(number);
   if (!asked_.insert(number).second) return;
   tasks_.start(look_if_asked(number));
 }
@@ -124,16 +124,13 @@ void DeviceFollower::start_look(unsigned number) {
 Task<void> DeviceFollower::look_if_asked(unsigned number) {
   const auto lock = co_await looks_.acquire(number);
   asked_.erase(number);
-  for (int attempt = 0; attempt < look_attempts; ++attempt) {
-    const bool done = co_await look_once(number);
-    if (done) break;
-  }
+  co_await look_locked(number);
 }
 
 Task<void> DeviceFollower::catch_up() {
   if (drain_early_events_) drain_early_events_();
-  const std::set<unsigned> numbers = noted_;
-  for (const unsigned number : numbers) {
+  const std::map<unsigned, uint64_t> noted = noted_;
+  for (const auto& [number, note] : noted) {
     // One that is claimed is this service's own work, and published by it.
     if (noted_.contains(number) && !loops_.claims().claimed(number)) co_await look(number);
   }
@@ -141,10 +138,19 @@ Task<void> DeviceFollower::catch_up() {
 
 Task<void> DeviceFollower::look(unsigned number) {
   const auto lock = co_await looks_.acquire(number);
+  co_await look_locked(number);
+}
+
+Task<void> DeviceFollower::look_locked(unsigned number) {
+  const auto before = noted_.find(number);
+  const uint64_t note = before == noted_.end() ? 0 : before->second;
   for (int attempt = 0; attempt < look_attempts; ++attempt) {
     const bool done = co_await look_once(number);
     if (done) break;
   }
+  // Changed again meanwhile, it is to be looked at again.
+  if (const auto after = noted_.find(number); after != noted_.end() && after->second == note)
+    noted_.erase(after);
 }
 
 // The partitions that the service keeps are those of the table, also after
@@ -156,10 +162,13 @@ Task<void> DeviceFollower::sync_if_rewritten(unsigned number) {
   const uint64_t sequence = known->snapshot.disk_sequence;
   if (unresponsive_.contains(sequence)) co_return;
   const auto work = [&kernel = loops_.kernel(), &helpers = helpers_, terms = known->terms, number, sequence] {
+    // A table that can't be found may be cut or half-written; who wants the
+    // partitions gone says so by RescanPartitions.
+    constexpr auto careful = loop::WithoutTable::change_nothing;
     if (terms.served_locally) {
-      loop::sync_partitions(kernel, number, sequence);
+      loop::sync_partitions(kernel, number, sequence, careful);
     } else {
-      loop::sync_partitions(*helpers.start(terms.owner), number, sequence);
+      loop::sync_partitions(*helpers.start(terms.owner), number, sequence, careful);
     }
   };
   try {
@@ -174,13 +183,20 @@ Task<void> DeviceFollower::sync_if_rewritten(unsigned number) {
 // False: the device became another attachment while it was looked at.
 Task<bool> DeviceFollower::look_once(unsigned number) {
   loop::LoopKernel& kernel = loops_.kernel();
-  noted_.erase(number);
   co_await sync_if_rewritten(number);
   std::optional<loop::Examination> found = co_await on_worker(
       scheduler_, kernel_lane, [&kernel, number] { return loop::examine(kernel, number); });
   if (loops_.claims().claimed(number)) {
     meanwhile_[number];  // whoever holds the claim makes it be looked at again
     co_return true;
+  }
+  if (!found && loops_.is_avoided(number)) {
+    const auto work = [&loops = loops_, number] {
+      if (!loop::find_holders(loops.kernel(), number).empty()) return;
+      loops.forgive(number);
+      if (loops.records()) loops.records()->erase_intent(number);
+    };
+    co_await on_worker(scheduler_, kernel_lane, work);
   }
   if (!found) {
     const Device* known = registry_.find(number);

@@ -47,7 +47,7 @@ class DeviceFollower {
   // call that made them returns. `drain` hands those to note(): what a decision is
   // made on must not be older than the decision.
   void use_early_events(std::function<void()> drain) { drain_early_events_ = std::move(drain); }
-  void note(unsigned number) { noted_.insert(number); }
+  void note(unsigned number) { noted_[number] = ++notes_; }
 
   // Looks at every device that changed and was not looked at since.
   Task<void> catch_up();
@@ -91,6 +91,7 @@ class DeviceFollower {
   void start_look(unsigned number);
   Task<void> sync_if_rewritten(unsigned number);
   Task<void> look_if_asked(unsigned number);
+  Task<void> look_locked(unsigned number);
   Task<bool> look_once(unsigned number);
   Task<void> reconcile_records();
   Task<void> clean_up(unsigned number, loop::AttachmentRecord record);
@@ -109,7 +110,8 @@ class DeviceFollower {
   Symlinks symlinks_of_;
   bool has_udev_ = false;
   std::function<void()> drain_early_events_;
-  std::set<unsigned> noted_;      // changed, and not looked at since
+  std::map<unsigned, uint64_t> noted_;  // changed, and not looked at since: by the last change
+  uint64_t notes_ = 0;
   std::set<unsigned> asked_;      // looks that have not begun
   std::set<unsigned> rewritten_;  // disks whose table may have been written
   std::map<unsigned, Meanwhile> meanwhile_;

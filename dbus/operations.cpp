@@ -318,6 +318,7 @@ const Device* Operations::find_reusable(const loop::FileIdentity& file, const At
     // What may end under its user is not shared.
     const bool fleeting = !device.terms.lease.empty() || s.autoclear || device.terms.autoclear_pending;
     if (!same || fleeting || (request.number && *request.number != number)) continue;
+    if (!loop::is_attached(parts_.loops.kernel(), number, s.disk_sequence)) continue;
     const std::string name = loop::kernel_name(number);
     if (!request.reference.empty() && request.reference != s.reference) {
       throw_invalid("reference: " + name + " could be reused, but its reference is '" + s.reference + "'");
@@ -339,8 +340,10 @@ std::vector<const Device*> Operations::find_overlaps(const loop::FileIdentity& f
   std::vector<const Device*> found;
   const loop::MappedRange range = loop::range_of(request.offset, request.size_limit);
   for (const auto& [number, device] : parts_.registry.devices()) {
-    if (loop::maps_file(device.snapshot, file) &&
-        loop::conflicts(device.snapshot, range, request.read_only)) {
+    const loop::DeviceSnapshot& s = device.snapshot;
+    const bool conflict = loop::maps_file(s, file) && loop::conflicts(s, range, request.read_only);
+    // Detached this moment, its event may still be on its way.
+    if (conflict && loop::is_attached(parts_.loops.kernel(), number, s.disk_sequence)) {
       found.push_back(&device);
     }
   }
@@ -457,7 +460,6 @@ Task<std::vector<std::string>> Operations::find_by_path(Caller caller, std::stri
 
 Task<Operations::Listing> Operations::list_devices() {
   Listing listing;
-  co_await parts_.follower.catch_up();
   for (const auto& [number, device] : parts_.registry.devices()) {
     refresh(number);
   }
