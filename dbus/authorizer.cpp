@@ -58,7 +58,7 @@ Authorizer::Authorizer(sdbus::IConnection& connection)
     : authority_(sdbus::createProxy(connection, sdbus::ServiceName("org.freedesktop.PolicyKit1"),
                                     sdbus::ObjectPath("/org/freedesktop/PolicyKit1/Authority"))) {}
 
-Task<void> Authorizer::require(Caller caller, Action action, Details details) {
+Task<void> Authorizer::require(Caller caller, Action action, AuthorizationDetails details) {
   if (action == Action::none || caller.uid == 0) co_return;
   const Question question(*this, caller.uid, caller.interactive);
   const std::string name = polkit_name(action);

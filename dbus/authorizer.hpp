@@ -9,6 +9,7 @@
 #include <string>
 
 #include "dbus/caller.hpp"
+#include "dbus/clientele.hpp"
 #include "dbus/method_table.hpp"
 #include "dbus/task.hpp"
 
@@ -18,15 +19,11 @@ namespace loopd {
 // answer. Event loop's thread only.
 class Authorizer {
  public:
-  using Details = std::map<std::string, std::string>;
-
   // `connection` must outlive it.
   explicit Authorizer(sdbus::IConnection& connection);
 
-  // Returns if the caller may. Throws AccessDenied,
-  // InteractiveAuthorizationRequired, or LimitsExceeded where too many questions
-  // are open. What was looked at before may have changed after it.
-  Task<void> require(Caller caller, Action action, Details details);
+  // As Clientele's.
+  Task<void> require(Caller caller, Action action, AuthorizationDetails details);
 
  private:
   class Question;

@@ -1,115 +1,97 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "dbus/bus_connection.hpp"
 
+#include <utility>
+
 #include "dbus/names.hpp"
 
 namespace loopd {
 namespace {
 
-Task<Caller> identify(ClientDirectory& clients, std::string sender, bool interactive) {
-  Caller caller;
-  caller.uid = co_await clients.uid_of(sender);
-  caller.name = std::move(sender);
-  caller.interactive = interactive;
-  co_return caller;
-}
+// The bus sends what it has routed to us before it says that the name is nobody's:
+// nothing comes by the name after that.
+constexpr const char* name_lost_rule =
+    "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+    "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='org.example.Loop1',arg2=''";
 
 }  // namespace
 
-BusConnection::BusConnection(sd_bus* bus, Operations& operations, TaskGroup& calls, Scheduler& scheduler,
-                             std::string version)
+std::shared_ptr<BusConnection> BusConnection::make(sd_bus* bus, const ServiceParts& parts) {
+  std::shared_ptr<BusConnection> made(new BusConnection(bus, parts));
+  made->tree_ = std::make_unique<ObjectTree>(
+      *made->connection_, bus, parts, [self = made.get()] { return self->current_caller(); },
+      [self = made.get()] { return self->shared_from_this(); });
+  return made;
+}
+
+BusConnection::BusConnection(sd_bus* bus, const ServiceParts& parts)
     : bus_(bus),
       connection_(sdbus::createBusConnection(bus)),
-      gate_(bus),
-      operations_(operations),
+      operations_(parts.operations),
+      calls_(parts.calls),
       clients_(*connection_, bus),
-      authorizer_(*connection_),
-      context_{operations,
-               calls,
-               scheduler,
-               std::move(version),
-               [this] { return current_caller(); },
-               [this] { return message_id(); }},
-      manager_(*connection_, context_) {
-  operations_.serve_bus(&authorizer_, &clients_);
-  clients_.on_leave([this](const std::string& name) { context_.calls.start(operations_.client_left(name)); });
-  operations_.registry().subscribe(*this);
-  for (const auto& [number, device] : operations_.registry().devices()) {
-    device_added(device);
-    for (const auto& [partition, what] : device.partitions) partition_added(device, partition);
-  }
+      authorizer_(*connection_) {
+  clients_.on_leave([this](const std::string& name) { calls_.start(operations_.client_left(id(), name)); });
 }
 
-BusConnection::~BusConnection() {
-  operations_.registry().unsubscribe(*this);
-  operations_.serve_bus(nullptr, nullptr);
+// Closed first: sdbus-c++ would flush, and wait for a bus that does not read.
+BusConnection::~BusConnection() { sd_bus_close(bus_); }
+
+void BusConnection::request_name(NameOutcome outcome) {
+  name_outcome_ = std::move(outcome);
+  sd_bus_slot* slot = nullptr;
+  const int r = sd_bus_request_name_async(bus_, &slot, bus_name, 0, on_name_reply, this);
+  name_request_.reset(slot);
+  if (r < 0) name_outcome_(-r);
 }
 
-void BusConnection::request_name() { connection_->requestName(sdbus::ServiceName(bus_name)); }
+int BusConnection::on_name_reply(sd_bus_message* reply, void* self, sd_bus_error*) {
+  // Replies of the bus: 1 primary owner, 2 in the queue, 3 somebody else's, 4 ours already.
+  uint32_t answer = 0;
+  int error = sd_bus_message_get_errno(reply);
+  if (error == 0 && sd_bus_message_read(reply, "u", &answer) < 0) error = EBADMSG;
+  if (error == 0 && answer != 1 && answer != 4) error = EEXIST;
+  static_cast<BusConnection*>(self)->name_outcome_(error);
+  return 1;
+}
+
+void BusConnection::release_name(std::function<void()> released) {
+  released_ = std::move(released);
+  sd_bus_slot* watch = nullptr;
+  sd_bus_slot* release = nullptr;
+  // In this order: the bus answers one after the other.
+  int r = sd_bus_add_match_async(bus_, &watch, name_lost_rule, on_name_lost, nullptr, this);
+  name_watch_.reset(watch);
+  if (r >= 0) r = sd_bus_release_name_async(bus_, &release, bus_name, nullptr, nullptr);
+  name_release_.reset(release);
+  if (r < 0) std::exchange(released_, nullptr)();
+}
+
+int BusConnection::on_name_lost(sd_bus_message*, void* self, sd_bus_error*) {
+  const auto released = std::exchange(static_cast<BusConnection*>(self)->released_, nullptr);
+  if (released) released();
+  return 0;
+}
+
+Task<void> BusConnection::require(Caller caller, Action action, AuthorizationDetails details) {
+  return authorizer_.require(std::move(caller), action, std::move(details));
+}
 
 // Reads the message that is being dispatched now; the task asks the bus.
 Task<Caller> BusConnection::current_caller() {
   sd_bus_message* message = sd_bus_get_current_message(bus_);
   const char* sender = message ? sd_bus_message_get_sender(message) : nullptr;
   const bool interactive = message && sd_bus_message_get_allow_interactive_authorization(message) > 0;
-  return identify(clients_, sender ? sender : "", interactive);
+  return identify(sender ? sender : "", interactive);
 }
 
-uint64_t BusConnection::message_id() {
-  sd_bus_message* message = sd_bus_get_current_message(bus_);
-  uint64_t cookie = 0;
-  if (message == nullptr || sd_bus_message_get_cookie(message, &cookie) < 0) return 0;
-  // A freed message's address is used again, with another cookie.
-  if (message != last_message_ || cookie != last_cookie_) {
-    last_message_ = message;
-    last_cookie_ = cookie;
-    ++message_id_;
-  }
-  return message_id_;
-}
-
-void BusConnection::device_added(const Device& device) {
-  const unsigned number = device.snapshot.number;
-  auto object = std::make_unique<DeviceObject>(*connection_, context_, device);
-  object->announce();
-  devices_.insert_or_assign(number, std::move(object));
-  manager_.device_count_changed();
-}
-
-void BusConnection::device_removed(const Device& device) {
-  const auto found = devices_.find(device.snapshot.number);
-  if (found == devices_.end()) return;
-  found->second->retire();
-  devices_.erase(found);
-  manager_.device_count_changed();
-}
-
-void BusConnection::device_changed(const Device& device, const std::vector<std::string>& properties) {
-  devices_.at(device.snapshot.number)->changed(properties);
-}
-
-void BusConnection::partition_added(const Device& device, unsigned partition) {
-  auto object = std::make_unique<PartitionObject>(*connection_, operations_.registry(), device, partition);
-  object->announce();
-  partitions_.insert_or_assign(PartitionKey(device.snapshot.number, partition), std::move(object));
-  devices_.at(device.snapshot.number)
-      ->emitPartitionAdded(sdbus::ObjectPath(device.partition_path(partition)),
-                           device.partition_dev_path(partition), partition);
-}
-
-void BusConnection::partition_removed(const Device& device, unsigned partition) {
-  const auto found = partitions_.find(PartitionKey(device.snapshot.number, partition));
-  if (found == partitions_.end()) return;
-  devices_.at(device.snapshot.number)
-      ->emitPartitionRemoved(sdbus::ObjectPath(device.partition_path(partition)),
-                             device.partition_dev_path(partition), partition);
-  found->second->retire();
-  partitions_.erase(found);
-}
-
-void BusConnection::partition_changed(const Device& device, unsigned partition,
-                                      const std::vector<std::string>& properties) {
-  partitions_.at(PartitionKey(device.snapshot.number, partition))->changed(properties);
+Task<Caller> BusConnection::identify(std::string sender, bool interactive) {
+  Caller caller;
+  caller.clientele = this;
+  caller.uid = co_await clients_.uid_of(sender);
+  caller.name = std::move(sender);
+  caller.interactive = interactive;
+  co_return caller;
 }
 
 }  // namespace loopd

@@ -4,62 +4,68 @@
 #include <sdbus-c++/sdbus-c++.h>
 #include <systemd/sd-bus.h>
 
-#include <map>
+#include <functional>
 #include <memory>
-#include <utility>
+#include <string>
 
 #include "dbus/authorizer.hpp"
 #include "dbus/client_directory.hpp"
-#include "dbus/device_object.hpp"
-#include "dbus/gate.hpp"
-#include "dbus/manager_object.hpp"
-#include "dbus/object_registry.hpp"
-#include "dbus/partition_object.hpp"
-#include "dbus/service_context.hpp"
+#include "dbus/clientele.hpp"
+#include "dbus/object_tree.hpp"
 
 namespace loopd {
 
-// The object tree on the system bus, kept true to the registry.
-class BusConnection final : private RegistryListener {
+// The system bus as this service uses it: the objects, the clients, polkit, the
+// name. Calls under way keep it alive after it is dropped. Event loop's thread
+// only.
+class BusConnection final : public Clientele, public std::enable_shared_from_this<BusConnection> {
  public:
-  // Takes the bus, which is attached to the event loop by whoever made it.
-  // Throws sdbus::Error.
-  BusConnection(sd_bus* bus, Operations& operations, TaskGroup& calls, Scheduler& scheduler,
-                std::string version);
+  using NameOutcome = std::function<void(int error_number)>;  // 0: the name is ours
+
+  // Takes a reference of a bus that is connected, and attached to the event loop by whoever made
+  // it. The bus's ending is noticed there, too. Throws sdbus::Error.
+  static std::shared_ptr<BusConnection> make(sd_bus* bus, const ServiceParts& parts);
   ~BusConnection() override;
 
-  // Asks for org.example.Loop1. Not before the tree is complete.
-  void request_name();
+  // Asks for org.example.Loop1. Not before the tree is complete: who finds the
+  // name finds all.
+  void request_name(NameOutcome outcome);
 
-  // Clients that have called and are still on the bus.
-  size_t client_count() const { return clients_.size(); }
+  // Gives the name up. `released` is called when nobody's call can reach this
+  // connection by the name any more; those that came before were dispatched.
+  void release_name(std::function<void()> released);
+
+  ClientDirectory& clients() { return clients_; }
+
+  const std::string& id() const override { return clients_.bus_id(); }
+  bool is_known(const std::string& name) const override { return clients_.is_known(name); }
+  Task<void> require(Caller caller, Action action, AuthorizationDetails details) override;
 
  private:
-  using PartitionKey = std::pair<unsigned, unsigned>;
+  BusConnection(sd_bus* bus, const ServiceParts& parts);
 
   Task<Caller> current_caller();
-  uint64_t message_id();
-  void device_added(const Device& device) override;
-  void device_removed(const Device& device) override;
-  void device_changed(const Device& device, const std::vector<std::string>& properties) override;
-  void partition_added(const Device& device, unsigned partition) override;
-  void partition_removed(const Device& device, unsigned partition) override;
-  void partition_changed(const Device& device, unsigned partition,
-                         const std::vector<std::string>& properties) override;
+  Task<Caller> identify(std::string sender, bool interactive);
+  static int on_name_reply(sd_bus_message* reply, void* self, sd_bus_error* error);
+  static int on_name_lost(sd_bus_message* signal, void* self, sd_bus_error* error);
+
+  struct SlotUnref {
+    void operator()(sd_bus_slot* slot) const { sd_bus_slot_unref(slot); }
+  };
+  using Slot = std::unique_ptr<sd_bus_slot, SlotUnref>;
 
   sd_bus* bus_;  // owned by connection_
-  uint64_t message_id_ = 0;
-  const sd_bus_message* last_message_ = nullptr;
-  uint64_t last_cookie_ = 0;
   std::unique_ptr<sdbus::IConnection> connection_;
-  Gate gate_;
   Operations& operations_;
+  TaskGroup& calls_;
   ClientDirectory clients_;
   Authorizer authorizer_;
-  ServiceContext context_;
-  ManagerObject manager_;
-  std::map<unsigned, std::unique_ptr<DeviceObject>> devices_;
-  std::map<PartitionKey, std::unique_ptr<PartitionObject>> partitions_;
+  NameOutcome name_outcome_;
+  std::function<void()> released_;
+  Slot name_request_;
+  Slot name_watch_;
+  Slot name_release_;
+  std::unique_ptr<ObjectTree> tree_;
 };
 
 }  // namespace loopd

@@ -13,6 +13,8 @@ namespace {
 const sdbus::ServiceName bus_service{"org.freedesktop.DBus"};
 const sdbus::ObjectPath bus_object{"/org/freedesktop/DBus"};
 
+constexpr const char* name_has_no_owner = "org.freedesktop.DBus.Error.NameHasNoOwner";
+
 // One rule for all: the bus limits the rules of a connection to some hundreds,
 // and there may be as many clients. arg2 is the new owner: none.
 constexpr const char* departure_rule =
@@ -42,20 +44,34 @@ void ClientDirectory::follow_departures() {
 
 Task<uid_t> ClientDirectory::uid_of(std::string name) {
   if (const auto known = clients_.find(name); known != clients_.end()) co_return known->second;
+  const Answer answer = co_await ask(name);
+  if (!answer.uid) throw_denied("the caller has left the bus");
+  co_return *answer.uid;
+}
+
+Task<bool> ClientDirectory::has_left(std::string name) {
+  if (clients_.contains(name)) co_return false;
+  const Answer answer = co_await ask(name);
+  co_return answer.no_such_name;
+}
+
+Task<ClientDirectory::Answer> ClientDirectory::ask(std::string name) {
   // The rule goes out before the question: a client that leaves after the answer
   // is heard of.
   follow_departures();
-  OneShot<std::optional<uint32_t>> answer;
+  OneShot<Answer> answered;
   bus_->callMethodAsync("GetConnectionUnixUser")
       .onInterface("org.freedesktop.DBus")
       .withArguments(name)
-      .uponReplyInvoke([sender = answer.sender()](std::optional<sdbus::Error> error, uint32_t uid) {
-        sender.deliver(error ? std::nullopt : std::optional(uid));
+      .uponReplyInvoke([sender = answered.sender()](std::optional<sdbus::Error> error, uint32_t uid) {
+        Answer answer;
+        if (!error) answer.uid = uid;
+        answer.no_such_name = error && error->getName() == name_has_no_owner;
+        sender.deliver(answer);
       });
-  const std::optional<uint32_t> uid = co_await answer;
-  if (!uid) throw_denied("the caller has left the bus");
-  clients_.insert_or_assign(name, *uid);
-  co_return *uid;
+  const Answer answer = co_await answered;
+  if (answer.uid) clients_.insert_or_assign(name, *answer.uid);
+  co_return answer;
 }
 
 }  // namespace loopd

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "dbus/task.hpp"
@@ -32,13 +33,23 @@ class ClientDirectory {
   // Throws AccessDenied where the client has left by now.
   Task<uid_t> uid_of(std::string name);
 
+  // True where the bus says so; false also where the bus itself is gone. From then
+  // on the client is known.
+  Task<bool> has_left(std::string name);
+
   // Called for every known client that leaves.
   void on_leave(Leaver leaver) { leaver_ = std::move(leaver); }
 
   size_t size() const { return clients_.size(); }
 
  private:
+  struct Answer {
+    std::optional<uid_t> uid;
+    bool no_such_name = false;
+  };
+
   void follow_departures();
+  Task<Answer> ask(std::string name);
 
   sdbus::IConnection& connection_;
   std::string bus_id_;

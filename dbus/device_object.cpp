@@ -133,7 +133,11 @@ bool DeviceObject::PartitionScan() {
 bool DeviceObject::DirectIO() { return fresh_snapshot().direct_io; }
 std::string DeviceObject::Reference() { return snapshot().reference; }
 uint32_t DeviceObject::OwnerUID() { return device().terms.owner; }
-std::string DeviceObject::Lease() { return device().terms.lease; }
+std::string DeviceObject::Lease() {
+  // Which peer it is means nothing to anybody else.
+  const std::string& holder = device().terms.lease;
+  return is_private_name(holder) ? "private" : holder;
+}
 std::vector<sdbus::ObjectPath> DeviceObject::Partitions() {
   std::vector<sdbus::ObjectPath> paths;
   for (const auto& [number, partition] : device().partitions)

@@ -137,11 +137,10 @@ std::function<loop::UniqueFd()> Operations::path_opening(uid_t uid, std::string 
   };
 }
 
-Task<void> Operations::authorize(Caller caller, Action action, Authorizer::Details details) {
+Task<void> Operations::authorize(Caller caller, Action action, AuthorizationDetails details) {
   if (action == Action::none || caller.uid == 0) co_return;
-  if (authorizer_ == nullptr) throw_denied("there is nobody to ask for authorization");
   details.emplace("caller-uid", std::to_string(caller.uid));
-  co_await authorizer_->require(caller, action, details);
+  co_await caller.clientele->require(caller, action, std::move(details));
 }
 
 const Device& Operations::require_device(Target target) const {
@@ -159,7 +158,7 @@ Task<void> Operations::authorize_on_device(Caller caller, std::string member, Ta
   const MethodRule& rule = *find_method(device_interface, member);
   const Device& device = require_device(target);
   if (rule.owner_may && caller.uid == device.terms.owner && caller.uid != unmapped_uid) co_return;
-  Authorizer::Details details{
+  AuthorizationDetails details{
       {"operation", member},
       {"device", device.snapshot.dev_path()},
       {"backing-file", loop::escape_to_utf8(device.snapshot.backing_file)},
@@ -203,7 +202,7 @@ Task<std::string> Operations::attach(Caller caller, loop::UniqueFd file, Options
   const FileCall call(*this, caller.uid);
   AttachOptions decoded = decode_attach_options(options);
   loop::validate_reference(decoded.request.reference);
-  Authorizer::Details details{{"operation", "Attach"}, {"backing-file", describe_file(file.get())}};
+  AuthorizationDetails details{{"operation", "Attach"}, {"backing-file", describe_file(file.get())}};
   co_await authorize(caller, find_method(manager_interface, "Attach")->action, std::move(details));
   std::string path = co_await attach_file(caller, std::move(file), std::move(decoded));
   co_return path;
@@ -215,7 +214,7 @@ Task<std::string> Operations::attach_path(Caller caller, std::string path, Optio
   loop::validate_reference(decoded.request.reference);
   if (path.empty() || path[0] != '/') throw_invalid("path: '" + path + "' is not absolute");
   // Before the file is looked for: what exists where is not everybody's business.
-  Authorizer::Details details{{"operation", "AttachPath"}, {"backing-file", path}};
+  AuthorizationDetails details{{"operation", "AttachPath"}, {"backing-file", path}};
   co_await authorize(caller, find_method(manager_interface, "AttachPath")->action, std::move(details));
 
   const auto open = path_opening(caller.uid, path, decoded.request.read_only);
@@ -234,7 +233,7 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
   Scheduler& scheduler = parts_.scheduler;
   loop::AttachRequest request = std::move(options.request);
   if (!request.reference.empty()) {
-    Authorizer::Details details{{"operation", "set-reference"}, {"backing-file", describe_file(file.get())}};
+    AuthorizationDetails details{{"operation", "set-reference"}, {"backing-file", describe_file(file.get())}};
     co_await authorize(caller, Action::set_reference, std::move(details));
   }
   const loop::FileIdentity identity = loop::identify_file(file.get());
@@ -249,9 +248,8 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
   }
   if (!options.allow_overlap) refuse_overlap(identity, request);
   if (options.lease) {
-    if (clients_ == nullptr) throw_invalid("lease: there is no bus that the caller could leave");
     request.terms.lease = caller.name;
-    request.terms.lease_bus = clients_->bus_id();
+    request.terms.lease_bus = caller.clientele->id();
   }
   const Reservation reservation(*this, caller.uid, request.reference);
   NumberLocks::Lock number_lock;
@@ -301,7 +299,7 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
   attachment->commit().release();
   parts_.follower.settle(number);
   // Left while the kernel was at work: nobody heard of the device that was to come.
-  if (options.lease && !clients_->is_known(caller.name)) co_await end_lease(target);
+  if (options.lease && !caller.clientele->is_known(caller.name)) co_await end_lease(target);
   co_return path;
 }
 
@@ -364,7 +362,7 @@ void Operations::refuse_overlap(const loop::FileIdentity& file, const loop::Atta
 Task<Operations::ProbeResult> Operations::probe(Caller caller, loop::UniqueFd file, Options options) {
   const FileCall call(*this, caller.uid);
   AttachOptions decoded = decode_attach_options(options);
-  Authorizer::Details details{{"operation", "Probe"}, {"backing-file", describe_file(file.get())}};
+  AuthorizationDetails details{{"operation", "Probe"}, {"backing-file", describe_file(file.get())}};
   co_await authorize(caller, find_method(manager_interface, "Probe")->action, std::move(details));
   const loop::FileIdentity identity = loop::identify_file(file.get());
   co_await parts_.follower.catch_up();
@@ -441,7 +439,7 @@ Task<std::vector<std::string>> Operations::find_by_file(loop::UniqueFd file) {
 Task<std::vector<std::string>> Operations::find_by_path(Caller caller, std::string path) {
   const FileCall call(*this, caller.uid);
   if (path.empty() || path[0] != '/') throw_invalid("path: '" + path + "' is not absolute");
-  Authorizer::Details details{{"operation", "FindByPath"}, {"backing-file", path}};
+  AuthorizationDetails details{{"operation", "FindByPath"}, {"backing-file", path}};
   co_await authorize(caller, find_method(manager_interface, "FindByPath")->action, std::move(details));
   const auto inspect = [this, path, open = path_opening(caller.uid, path, true)] {
     const bool local = parts_.paths.is_served_locally(path);
@@ -602,34 +600,34 @@ Task<AfterRemoval> Operations::remove(Caller caller, Target target, Options opti
   co_return after;
 }
 
-Task<void> Operations::client_left(std::string name) {
-  std::vector<Target> leased;
-  for (const auto& [number, device] : parts_.registry.devices()) {
-    if (device.terms.lease == name) leased.push_back({number, device.snapshot.disk_sequence});
+Task<void> Operations::client_left(std::string clientele, std::string name) {
+  for (const auto& [target, terms] : leases()) {
+    if (terms.lease == name && terms.lease_bus == clientele) co_await end_lease(target);
   }
-  for (const Target& target : leased) co_await end_lease(target);
 }
 
-// Leases of clients that left while no service ran, or while the bus was away:
-// names start anew on another bus.
-Task<void> Operations::check_leases() {
+Task<void> Operations::end_private_leases() {
+  for (const auto& [target, terms] : leases()) {
+    if (is_private_name(terms.lease)) co_await end_lease(target);
+  }
+}
+
+Task<void> Operations::check_leases(std::shared_ptr<ClientDirectory> bus) {
+  for (const auto& [target, terms] : leases()) {
+    if (is_private_name(terms.lease)) continue;
+    bool left = terms.lease_bus != bus->bus_id();
+    if (!left) left = co_await bus->has_left(terms.lease);
+    if (left) co_await end_lease(target);
+  }
+}
+
+std::map<Target, loop::AttachmentTerms> Operations::leases() const {
   std::map<Target, loop::AttachmentTerms> leased;
   for (const auto& [number, device] : parts_.registry.devices()) {
-    if (!device.terms.lease.empty())
-      leased.emplace(Target{number, device.snapshot.disk_sequence}, device.terms);
+    if (device.terms.lease.empty()) continue;
+    leased.emplace(Target{number, device.snapshot.disk_sequence}, device.terms);
   }
-  for (const auto& [target, terms] : leased) {
-    bool present = false;
-    if (clients_ != nullptr && terms.lease_bus == clients_->bus_id()) {
-      try {
-        co_await clients_->uid_of(terms.lease);
-        present = true;
-      } catch (const sdbus::Error&) {
-        // Not on the bus.
-      }
-    }
-    if (!present) co_await end_lease(target);
-  }
+  return leased;
 }
 
 Task<void> Operations::end_lease(Target target) {

@@ -16,9 +16,9 @@
 #include "core/path_opener.hpp"
 #include "core/resizing.hpp"
 #include "core/unique_fd.hpp"
-#include "dbus/authorizer.hpp"
 #include "dbus/caller.hpp"
 #include "dbus/client_directory.hpp"
+#include "dbus/clientele.hpp"
 #include "dbus/device_follower.hpp"
 #include "dbus/keyed_locks.hpp"
 #include "dbus/object_registry.hpp"
@@ -74,7 +74,7 @@ struct Limits {
 // errors.hpp knows. Event loop's thread only.
 class Operations {
  public:
-  // All borrowed. `authorizer` is null where nobody but root can call.
+  // All borrowed.
   struct Parts {
     Scheduler& scheduler;
     loop::LoopManager& loops;
@@ -88,11 +88,6 @@ class Operations {
   Operations(Parts parts, Limits limits)
       : parts_(parts), limits_(limits), numbers_(parts.scheduler), files_(parts.scheduler) {}
 
-  // Of the system bus, as long as there is one.
-  void serve_bus(Authorizer* authorizer, ClientDirectory* clients) {
-    authorizer_ = authorizer;
-    clients_ = clients;
-  }
   const Limits& limits() const { return limits_; }
   ObjectRegistry& registry() { return parts_.registry; }
 
@@ -121,10 +116,14 @@ class Operations {
   Task<AfterRemoval> remove(Caller caller, Target target, Options options);
 
   // Ends what the client held: its leases.
-  Task<void> client_left(std::string name);
+  Task<void> client_left(std::string clientele, std::string name);
 
-  // At start: ends the leases whose holders left unheard.
-  Task<void> check_leases();
+  // At start: private peers of a service before this one are gone with it.
+  Task<void> end_private_leases();
+
+  // When the bus is there: ends the leases of clients that left unheard, while no
+  // service ran, or with the bus before: names start anew on another.
+  Task<void> check_leases(std::shared_ptr<ClientDirectory> bus);
 
   // To be called when the mount table has changed.
   void mounts_changed() { locality_.clear(); }
@@ -145,7 +144,7 @@ class Operations {
   bool is_served_locally(int fd, const loop::FileIdentity& file);
   std::function<loop::UniqueFd()> path_opening(uid_t uid, std::string path, bool read_only);
   Task<std::shared_ptr<loop::Removal>> make_removal(Target target, loop::RemovalOptions options);
-  Task<void> authorize(Caller caller, Action action, Authorizer::Details details);
+  Task<void> authorize(Caller caller, Action action, AuthorizationDetails details);
   Task<void> authorize_on_device(Caller caller, std::string member, Target target);
   Task<std::string> attach_file(Caller caller, loop::UniqueFd file, AttachOptions options);
   const Device* find_reusable(const loop::FileIdentity& file, const AttachOptions& options,
@@ -154,6 +153,7 @@ class Operations {
   void refuse_overlap(const loop::FileIdentity& file, const loop::AttachRequest& request) const;
   std::vector<const Device*> find_overlaps(const loop::FileIdentity& file,
                                            const loop::AttachRequest& request) const;
+  std::map<Target, loop::AttachmentTerms> leases() const;
   Task<void> end_lease(Target target);
   Task<AfterRemoval> remove_now(Target target, RemoveOptions options);
   Task<loop::Removal::State> try_removal(std::shared_ptr<loop::Removal> removal, Target target);
@@ -167,8 +167,6 @@ class Operations {
 
   Parts parts_;
   Limits limits_;
-  Authorizer* authorizer_ = nullptr;
-  ClientDirectory* clients_ = nullptr;
   NumberLocks numbers_;
   KeyedLocks<loop::FileIdentity> files_;      // reuse and overlap are decided one after another for each file
   std::map<dev_t, bool> locality_;            // by file system: what is_served_locally() said

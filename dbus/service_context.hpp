@@ -13,18 +13,25 @@
 
 namespace loopd {
 
-// What every object of one connection shares. Outlives the objects and the calls
-// under way.
-struct ServiceContext {
+// What all connections share. Outlives them.
+struct ServiceParts {
   Operations& operations;
   TaskGroup& calls;
   Scheduler& scheduler;
   std::string version;
+};
+
+// What every object of one connection shares. Outlives the objects and the calls
+// under way.
+struct ServiceContext : ServiceParts {
   // Who sent the message that is being dispatched on this connection. The
   // message is looked at before the first wait, the bus asked afterwards.
   std::function<Task<Caller>()> caller;
   // Tells one message that is being dispatched from the next; 0: none is.
   std::function<uint64_t()> message_id;
+  // Keeps the connection: whoever is asked on the way of a call, and the reply,
+  // refer to it, and it may break meanwhile.
+  std::function<std::shared_ptr<void>()> alive;
 };
 
 namespace detail {
@@ -61,6 +68,7 @@ struct Reply {
   sdbus::Result<Results...> result;
   Convert convert;
   std::weak_ptr<void> object;
+  std::shared_ptr<void> connection;
 
   template <typename Answer>
   void give(const Answer& answer) const {
@@ -96,7 +104,7 @@ void answer_call(ServiceContext& context, const std::shared_ptr<void>& object,
   using Reply = detail::Reply<Convert, Results...>;
   refuse_crowd(context);
   context.calls.start(detail::answer_with<Answer, Reply>(
-      std::move(task), Reply{std::move(result), std::move(convert), object}));
+      std::move(task), Reply{std::move(result), std::move(convert), object, context.alive()}));
 }
 
 inline void answer_call(ServiceContext& context, const std::shared_ptr<void>& object,
@@ -104,8 +112,8 @@ inline void answer_call(ServiceContext& context, const std::shared_ptr<void>& ob
   const auto nothing = [] { return std::tuple<>(); };
   using Reply = detail::Reply<decltype(nothing)>;
   refuse_crowd(context);
-  context.calls.start(
-      detail::answer_with<void, Reply>(std::move(task), Reply{std::move(result), nothing, object}));
+  context.calls.start(detail::answer_with<void, Reply>(
+      std::move(task), Reply{std::move(result), nothing, object, context.alive()}));
 }
 
 }  // namespace loopd

@@ -3,10 +3,13 @@
 
 #include <getopt.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
 
 #include "service/log.hpp"
 #include "service/version.hpp"
@@ -18,18 +21,54 @@ constexpr const char* help_text =
     R"(Usage: loopd [OPTION]...
 
 Publishes the loop devices of this system on D-Bus as org.example.Loop1.
-Connects to the system bus, or where $DBUS_SYSTEM_BUS_ADDRESS says.
+Connects to the system bus, or where $DBUS_SYSTEM_BUS_ADDRESS says, and serves
+root on the sockets that the service manager passes.
 
   -h, --help                     Show this text
       --version                  Show the version
       --log-level=LEVEL          err, warning, notice, info (default) or debug
+      --idle-timeout=TIME        End after so long without a client or a call:
+                                 seconds, or with a unit (500ms, 5min), or
+                                 infinity (default 30s)
       --max-devices-per-user=N   Devices that one ordinary user may have
                                  attached at once (default 64)
       --state-directory=DIR      Where owners are remembered (default
                                  $RUNTIME_DIRECTORY, else /run/loopd)
 )";
 
-enum LongOption : int { version_option = 256, log_level_option, max_devices_option, state_directory_option };
+enum LongOption : int {
+  version_option = 256,
+  log_level_option,
+  idle_timeout_option,
+  max_devices_option,
+  state_directory_option
+};
+
+struct Unit {
+  std::string_view name;
+  uint64_t usec;
+};
+
+constexpr std::array<Unit, 6> units{
+    {{"", 1'000'000}, {"s", 1'000'000}, {"us", 1}, {"ms", 1'000}, {"min", 60'000'000}, {"h", 3'600'000'000}}};
+
+constexpr uint64_t longest_timeout_usec = uint64_t{366} * 24 * 3'600'000'000;
+
+// Nothing is stored for infinity.
+bool parse_timeout(const std::string_view text, std::optional<std::chrono::microseconds>& timeout) {
+  timeout.reset();
+  if (text == "infinity") return true;
+  uint64_t number = 0;
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, number);
+  const std::string_view unit_name(result.ptr, static_cast<size_t>(end - result.ptr));
+  const auto unit =
+      std::find_if(units.begin(), units.end(), [&](const Unit& u) { return u.name == unit_name; });
+  if (result.ec != std::errc() || unit == units.end() || number > longest_timeout_usec / unit->usec)
+    return false;
+  timeout = std::chrono::microseconds(number * unit->usec);
+  return true;
+}
 
 std::string default_state_directory() {
   const char* directories = std::getenv("RUNTIME_DIRECTORY");  // systemd separates several by colons
@@ -44,6 +83,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_c
       {"help", no_argument, nullptr, 'h'},
       {"version", no_argument, nullptr, version_option},
       {"log-level", required_argument, nullptr, log_level_option},
+      {"idle-timeout", required_argument, nullptr, idle_timeout_option},
       {"max-devices-per-user", required_argument, nullptr, max_devices_option},
       {"state-directory", required_argument, nullptr, state_directory_option},
       {nullptr, 0, nullptr, 0},
@@ -71,6 +111,12 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_c
         line.log_level = *level;
         break;
       }
+      case idle_timeout_option:
+        if (!parse_timeout(optarg, line.idle_timeout)) {
+          return wrong(std::string("--idle-timeout: '") + optarg +
+                       "' is no time; give seconds, or 500ms, 5min, infinity");
+        }
+        break;
       case max_devices_option: {
         const char* end = optarg + std::strlen(optarg);
         const auto result = std::from_chars(optarg, end, line.max_devices_per_user);

@@ -3,6 +3,7 @@
 
 #include <syslog.h>
 
+#include <chrono>
 #include <optional>
 #include <string>
 
@@ -11,6 +12,7 @@ namespace loopd {
 struct CommandLine {
   int log_level = LOG_INFO;
   unsigned max_devices_per_user = 64;
+  std::optional<std::chrono::microseconds> idle_timeout = std::chrono::seconds(30);  // nothing: stay
   std::string state_directory;  // $RUNTIME_DIRECTORY, else /run/loopd
 };
 

@@ -69,6 +69,10 @@ int EventLoop::run() { return sd_event_loop(event_); }
 
 void EventLoop::exit(int code) { sd_event_exit(event_, code); }
 
+void EventLoop::feed_watchdog() {
+  check(sd_event_set_watchdog(event_, 1), "cannot feed the service manager's watchdog");
+}
+
 void EventLoop::on_signal(int signal, std::function<void()> work) {
   sigset_t set;
   ::sigemptyset(&set);

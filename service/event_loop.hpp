@@ -28,6 +28,10 @@ class EventLoop final : public Scheduler {
   int run();
   void exit(int code);
 
+  // Where the service manager watches over the process: tells it that the loop
+  // turns, the one reason to wake up without work.
+  void feed_watchdog();
+
   // The signals must be blocked in every thread; this blocks them in this one.
   void on_signal(int signal, std::function<void()> work);
 

@@ -3,7 +3,6 @@
 // Wiring only: makes the parts, connects them, runs the event loop.
 #include <sdbus-c++/sdbus-c++.h>
 #include <signal.h>
-#include <systemd/sd-bus.h>
 #include <systemd/sd-daemon.h>
 
 #include <cstdlib>
@@ -27,7 +26,11 @@
 #include "dbus/task_group.hpp"
 #include "service/command_line.hpp"
 #include "service/event_loop.hpp"
+#include "service/lifecycle.hpp"
 #include "service/log.hpp"
+#include "service/passed_descriptors.hpp"
+#include "service/peer_server.hpp"
+#include "service/system_bus.hpp"
 #include "service/version.hpp"
 
 namespace loopd {
@@ -35,10 +38,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// How long calls under way may take to end after SIGTERM.
-constexpr auto stop_patience = 5s;
-
-// And then those that only a file system still holds up.
+// For calls that only a file system still holds up, at the end.
 constexpr auto worker_patience = 1s;
 
 std::string text_of(const std::exception_ptr& exception) {
@@ -58,7 +58,7 @@ std::string file_helper_program() {
 
 class Service {
  public:
-  explicit Service(const CommandLine& line)
+  Service(const CommandLine& line, PassedDescriptors passed)
       : kernel_(loop::make_linux_loop_kernel()),
         records_(line.state_directory),
         loops_(*kernel_, &records_),
@@ -68,6 +68,11 @@ class Service {
         looks_(events_, [](auto exception) { log::error("cannot follow a device: " + text_of(exception)); }),
         follower_(events_, looks_, loops_, helpers_, registry_),
         operations_({events_, loops_, paths_, helpers_, registry_, follower_, log::info}, limits_of(line)),
+        parts_{operations_, calls_, events_, LOOPD_VERSION},
+        bus_(events_, parts_),
+        peers_(events_, parts_),
+        lifecycle_({events_, calls_, looks_, registry_, bus_, peers_}, line.idle_timeout),
+        listeners_(std::move(passed.listeners)),
         monitor_(loop::udev_is_running() ? loop::UdevMonitor::Source::udev
                                          : loop::UdevMonitor::Source::kernel) {}
 
@@ -85,12 +90,12 @@ class Service {
 
   int run() {
     for (const int signal : {SIGTERM, SIGINT}) {
-      events_.on_signal(signal, [this, signal] { stop(signal); });
+      events_.on_signal(signal, [this, signal] { lifecycle_.stop(::strsignal(signal)); });
     }
     follow_events();
     follow_mounts();
     follow_backing_files();
-    // The name is asked for when the tree is complete: who finds us finds all.
+    events_.feed_watchdog();
     looks_.start(start());
     exit_code_ = events_.run();
     return exit_code_;
@@ -153,53 +158,32 @@ class Service {
     } catch (const loop::Error& error) {
       log::warning(error.what());  // every attach will say so, too
     }
+    // Nobody is served before the tree is complete: who finds us finds all.
     co_await follower_.enumerate();
+    co_await operations_.end_private_leases();
+    co_await operations_.arm_autoclear();
     std::string failure;
     try {
-      connect();
+      for (loop::UniqueFd& socket : std::exchange(listeners_, {})) peers_.listen(std::move(socket));
+      bus_.connect([this](const std::shared_ptr<BusConnection>& connection) { serve_bus(connection); });
     } catch (const std::exception& error) {
       failure = error.what();
     }
-    if (!failure.empty()) {
-      log::error("cannot serve the system bus: " + failure);
-      events_.exit(EXIT_FAILURE);
-      co_return;
+    if (failure.empty()) {
+      lifecycle_.started();
+    } else {
+      log::error(failure);
+      lifecycle_.fail();
     }
-    looks_.start(operations_.check_leases());
-    looks_.start(operations_.arm_autoclear());
-    const auto count = std::to_string(registry_.devices().size());
-    log::info("ready, " + count + " devices attached");
-    sd_notify(0, ("READY=1\nSTATUS=" + count + " devices").c_str());
   }
 
-  void connect() {
-    sd_bus* bus = nullptr;
-    int r = sd_bus_open_system(&bus);
-    if (r < 0) throw std::system_error(-r, std::generic_category(), "cannot connect to the system bus");
-    // libsystemd's own attachment: sdbus-c++'s throws out of its C callback when
-    // the connection breaks.
-    sd_bus_set_exit_on_disconnect(bus, 1);
-    r = sd_bus_attach_event(bus, events_.handle(), SD_EVENT_PRIORITY_NORMAL);
-    if (r < 0) {
-      sd_bus_unref(bus);
-      throw std::system_error(-r, std::generic_category(), "cannot attach the system bus");
-    }
-    bus_ = std::make_unique<BusConnection>(bus, operations_, calls_, events_, LOOPD_VERSION);
-    bus_->request_name();
-  }
-
-  void stop(int signal) {
-    log::info(std::string("stopping (") + ::strsignal(signal) + ")");
-    sd_notify(0, "STOPPING=1");
-    if (calls_.empty()) {
-      events_.exit(EXIT_SUCCESS);
-      return;
-    }
-    // Calls under way are answered first, within reason.
-    calls_.on_empty([this] { events_.exit(EXIT_SUCCESS); });
-    stop_timer_ = events_.at(Clock::now() + stop_patience, [this] {
-      log::warning("calls are still under way, leaving them");
-      events_.exit(EXIT_SUCCESS);
+  void serve_bus(const std::shared_ptr<BusConnection>& connection) {
+    looks_.start(operations_.check_leases({connection, &connection->clients()}));
+    connection->request_name([this](int error) {
+      if (error == 0) return;
+      const std::string reason = std::generic_category().message(error);
+      log::error(std::string("cannot have the name ") + bus_name + " on the system bus: " + reason);
+      if (!peers_.listens()) lifecycle_.fail();  // nobody would find us
     });
   }
 
@@ -214,6 +198,11 @@ class Service {
   TaskGroup looks_;
   DeviceFollower follower_;
   Operations operations_;
+  ServiceParts parts_;
+  SystemBus bus_;
+  PeerServer peers_;
+  Lifecycle lifecycle_;
+  std::vector<loop::UniqueFd> listeners_;
   loop::UdevMonitor monitor_;
   std::optional<loop::UdevMonitor> early_;  // beside udev's: the kernel's own events
   loop::MountChanges mounts_;
@@ -221,9 +210,7 @@ class Service {
   std::unique_ptr<Scheduler::Registration> early_source_;
   std::unique_ptr<Scheduler::Registration> mounts_source_;
   std::unique_ptr<Scheduler::Registration> files_source_;
-  std::unique_ptr<Scheduler::Registration> stop_timer_;
   int exit_code_ = EXIT_FAILURE;
-  std::unique_ptr<BusConnection> bus_;
 };
 
 }  // namespace
@@ -239,7 +226,7 @@ int main(int argc, char** argv) {
   // Helpers are watched by other means; the kernel is to bury them.
   ::signal(SIGCHLD, SIG_IGN);
   try {
-    loopd::Service service(*line);
+    loopd::Service service(*line, loopd::take_passed_descriptors());
     return service.run();
   } catch (const std::exception& error) {
     loopd::log::error(error.what());

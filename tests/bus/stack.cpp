@@ -299,7 +299,7 @@ void Stack::start_loopd() {
   const std::string notify = directory_ + "/notify";
   const loop::UniqueFd notifications = make_notify_socket(notify);
   loopd_ = std::make_unique<ChildProcess>(
-      ChildProcess::Setup{.arguments = {override ? override : LOOPD_BINARY},
+      ChildProcess::Setup{.arguments = {override ? override : LOOPD_BINARY, "--idle-timeout=infinity"},
                           .environment = {{"DBUS_SYSTEM_BUS_ADDRESS", address_},
                                           {"RUNTIME_DIRECTORY", state_directory()},
                                           {"NOTIFY_SOCKET", notify},

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "service/bus_pump.hpp"
+
+#include <poll.h>
+
+#include <system_error>
+#include <utility>
+
+namespace loopd {
+namespace {
+
+// In messages. What waits beyond the first is answers to a peer that does not
+// read; beyond the second it is signals, which come whatever the peer does: some
+// hundred bytes each, and a burst of them is nobody's fault.
+constexpr uint64_t most_before_reading_on = 64;
+constexpr uint64_t most_queued = 16'384;
+
+void check(int r) {
+  if (r < 0) throw std::system_error(-r, std::generic_category(), "cannot drive a private connection");
+}
+
+uint64_t queued(sd_bus* bus) {
+  uint64_t messages = 0;
+  return sd_bus_get_n_queued_write(bus, &messages) < 0 ? 0 : messages;
+}
+
+}  // namespace
+
+BusPump::BusPump(sd_event* events, sd_bus* bus, Hooks hooks) : bus_(bus), hooks_(std::move(hooks)) {
+  check(sd_event_add_io(events, &io_, sd_bus_get_fd(bus), 0, on_io, this));
+  check(sd_event_add_time(events, &time_, CLOCK_MONOTONIC, 0, 0, on_time, this));
+  check(sd_event_source_set_enabled(time_, SD_EVENT_OFF));
+  check(sd_event_source_set_prepare(io_, on_prepare));
+}
+
+BusPump::~BusPump() {
+  sd_event_source_disable_unref(io_);
+  sd_event_source_disable_unref(time_);
+}
+
+int BusPump::on_prepare(sd_event_source*, void* self) {
+  auto* pump = static_cast<BusPump*>(self);
+  if (!pump->ended_ && !pump->prepare()) pump->end();
+  return 0;
+}
+
+int BusPump::on_io(sd_event_source*, int, uint32_t, void* self) {
+  static_cast<BusPump*>(self)->process();
+  return 0;
+}
+
+int BusPump::on_time(sd_event_source*, uint64_t, void* self) {
+  static_cast<BusPump*>(self)->process();
+  return 0;
+}
+
+// Called before each wait. False: there is nothing to wait for any more.
+bool BusPump::prepare() {
+  const uint64_t waiting = queued(bus_);
+  if (sd_bus_is_open(bus_) <= 0 || waiting > most_queued) return false;
+  if (waiting > most_before_reading_on) {
+    return sd_event_source_set_io_events(io_, POLLOUT) >= 0 &&
+           sd_event_source_set_enabled(time_, SD_EVENT_OFF) >= 0;
+  }
+  return prepare_to_read();
+}
+
+bool BusPump::prepare_to_read() {
+  const int events = sd_bus_get_events(bus_);
+  uint64_t until = 0;
+  if (events < 0 || sd_bus_get_timeout(bus_, &until) < 0) return false;
+  if (sd_event_source_set_io_events(io_, static_cast<uint32_t>(events)) < 0) return false;
+  // 0: a message was read along with another, and waits.
+  return until == UINT64_MAX ? sd_event_source_set_enabled(time_, SD_EVENT_OFF) >= 0
+                             : sd_event_source_set_time(time_, until) >= 0 &&
+                                   sd_event_source_set_enabled(time_, SD_EVENT_ONESHOT) >= 0;
+}
+
+void BusPump::process() {
+  if (ended_) return;
+  if (sd_bus_process(bus_, nullptr) < 0) return end();
+  if (!ready_ && sd_bus_is_ready(bus_) > 0) {
+    ready_ = true;
+    hooks_.ready();
+  }
+}
+
+void BusPump::end() {
+  ended_ = true;
+  sd_event_source_set_enabled(io_, SD_EVENT_OFF);
+  sd_event_source_set_enabled(time_, SD_EVENT_OFF);
+  hooks_.ended();
+}
+
+}  // namespace loopd

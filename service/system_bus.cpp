@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "service/system_bus.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <system_error>
+#include <utility>
+
+#include "service/log.hpp"
+
+namespace loopd {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr const char* default_address = "unix:path=/run/dbus/system_bus_socket";
+
+// Between attempts, doubled each time: a bus that throws us out is not to be
+// pestered. One that is not there yet is waited for without attempts.
+constexpr auto first_delay = 100ms;
+constexpr auto longest_delay = 10'000ms;
+
+void check(int r, const char* what) {
+  if (r < 0) throw std::system_error(-r, std::generic_category(), what);
+}
+
+// What sd-bus itself says of a connection.
+int match_local(sd_bus* bus, const char* member, sd_bus_message_handler_t handler, void* self) {
+  constexpr const char* local = "org.freedesktop.DBus.Local";
+  return sd_bus_match_signal_async(bus, nullptr, local, nullptr, local, member, handler, nullptr, self);
+}
+
+}  // namespace
+
+SystemBus::~SystemBus() {
+  if (bus_) sd_bus_detach_event(bus_.get());
+}
+
+void SystemBus::connect(Connected connected) {
+  connected_ = std::move(connected);
+  start();
+}
+
+void SystemBus::start() {
+  bus_ = open();
+  check(sd_bus_start(bus_.get()), "cannot connect to the system bus");
+}
+
+// libsystemd's own attachment to the event loop: sdbus-c++'s throws out of its C
+// callback when the connection breaks.
+SystemBus::Bus SystemBus::open() {
+  constexpr const char* what = "cannot prepare the connection to the system bus";
+  const char* address = std::getenv("DBUS_SYSTEM_BUS_ADDRESS");
+  sd_bus* made = nullptr;
+  check(sd_bus_new(&made), what);
+  Bus bus(made);
+  check(sd_bus_set_description(made, "system"), what);
+  check(sd_bus_set_address(made, address ? address : default_address), what);
+  check(sd_bus_set_bus_client(made, 1), what);
+  check(sd_bus_set_watch_bind(made, 1), what);
+  check(sd_bus_set_connected_signal(made, 1), what);
+  check(match_local(made, "Connected", on_connected, this), what);
+  check(match_local(made, "Disconnected", on_disconnected, this), what);
+  check(sd_bus_attach_event(made, events_.handle(), SD_EVENT_PRIORITY_NORMAL), what);
+  return bus;
+}
+
+// Not from within the dispatch of the very bus.
+int SystemBus::on_connected(sd_bus_message* signal, void* self, sd_bus_error*) {
+  auto* system_bus = static_cast<SystemBus*>(self);
+  sd_bus* bus = sd_bus_message_get_bus(signal);
+  system_bus->events_.post([system_bus, bus] {
+    if (system_bus->bus_.get() == bus && sd_bus_is_ready(bus) > 0) system_bus->serve();
+  });
+  return 0;
+}
+
+int SystemBus::on_disconnected(sd_bus_message* signal, void* self, sd_bus_error*) {
+  auto* system_bus = static_cast<SystemBus*>(self);
+  sd_bus* bus = sd_bus_message_get_bus(signal);
+  system_bus->events_.post([system_bus, bus] {
+    if (system_bus->bus_.get() == bus) system_bus->drop();
+  });
+  return 0;
+}
+
+void SystemBus::serve() {
+  try {
+    connection_ = BusConnection::make(sd_bus_ref(bus_.get()), parts_);
+  } catch (const sdbus::Error& error) {
+    log::error("cannot serve the system bus: " + error.getMessage());
+    return drop();
+  }
+  delay_ = 0ms;
+  connected_(connection_);
+}
+
+// Calls under way keep their connection until they are done; the next one is made
+// anew.
+void SystemBus::drop() {
+  if (connection_) log::warning("the system bus is gone, waiting for it to come back");
+  connection_.reset();
+  sd_bus_detach_event(bus_.get());
+  bus_.reset();
+  delay_ = std::min<std::chrono::milliseconds>(std::max<std::chrono::milliseconds>(delay_ * 2, first_delay),
+                                               longest_delay);
+  retry_ = events_.at(Clock::now() + delay_, [this] {
+    try {
+      start();
+    } catch (const std::system_error& error) {
+      log::error(error.what());
+      drop();
+    }
+  });
+}
+
+void SystemBus::flush(Clock::time_point deadline) {
+  uint64_t waiting = 0;
+  while (connection_ && sd_bus_get_n_queued_write(bus_.get(), &waiting) >= 0 && waiting > 0) {
+    const auto left = std::chrono::duration_cast<std::chrono::microseconds>(deadline - Clock::now());
+    if (left <= 0us || sd_bus_wait(bus_.get(), static_cast<uint64_t>(left.count())) < 0) return;
+    if (sd_bus_process(bus_.get(), nullptr) < 0) return;
+  }
+}
+
+}  // namespace loopd

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <systemd/sd-bus.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+
+#include "dbus/bus_connection.hpp"
+#include "dbus/service_context.hpp"
+#include "service/event_loop.hpp"
+
+namespace loopd {
+
+// The connection to the system bus, which may come after this service (early
+// boot), and go and come again. Each time it is a new one, with new names of
+// clients. Event loop's thread only.
+class SystemBus {
+ public:
+  using Connected = std::function<void(const std::shared_ptr<BusConnection>&)>;
+
+  SystemBus(EventLoop& events, const ServiceParts& parts) : events_(events), parts_(parts) {}
+  ~SystemBus();
+
+  // Connects as soon as there is a bus, without waiting for it. Throws
+  // std::system_error where that can never work.
+  void connect(Connected connected);
+
+  // Null while there is none.
+  const std::shared_ptr<BusConnection>& connection() const { return connection_; }
+
+  // Clients that have called and are still on the bus.
+  size_t client_count() const { return connection_ ? connection_->clients().size() : 0; }
+
+  // Sends what waits, at most until the deadline.
+  void flush(Clock::time_point deadline);
+
+ private:
+  struct Unref {
+    void operator()(sd_bus* bus) const { sd_bus_close_unref(bus); }
+  };
+  using Bus = std::unique_ptr<sd_bus, Unref>;
+
+  static int on_connected(sd_bus_message* signal, void* self, sd_bus_error* error);
+  static int on_disconnected(sd_bus_message* signal, void* self, sd_bus_error* error);
+
+  Bus open();
+  void start();
+  void serve();
+  void drop();
+
+  EventLoop& events_;
+  const ServiceParts& parts_;
+  Connected connected_;
+  Bus bus_;
+  std::shared_ptr<BusConnection> connection_;
+  std::chrono::milliseconds delay_{0};
+  std::unique_ptr<Scheduler::Registration> retry_;
+};
+
+}  // namespace loopd
