@@ -1,113 +1,121 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include <fcntl.h>
-#include <getopt.h>
+#include <sys/types.h>
 
-#include <cerrno>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
-#include <limits>
 
-#include "service/cli/common.hpp"
+#include "dbus/names.hpp"
+#include "service/cli/all_verbs.hpp"
+#include "service/cli/attach_options.hpp"
+#include "service/cli/command.hpp"
+#include "service/cli/device_argument.hpp"
+#include "service/cli/failure.hpp"
+#include "service/cli/image_file.hpp"
 
 namespace loopctl {
 namespace {
 
+constexpr std::array options = concat(
+    attach_options,
+    std::array{
+        Option{"lease", 0, nullptr, "Keep it only while loopctl runs: until Ctrl-C, or while COMMAND runs"},
+        Option{"path", 0, nullptr, "Let the service open FILE, with its rights instead of yours"},
+        Option{"raw", 0, nullptr, "Even if it is an image of another format: qcow2, VMDK…"},
+    });
+
+constexpr std::array advice{
+    Advice{loopd::error_name::overlap, "--reuse takes the device that is there"},
+    Advice{loopd::error_name::not_writable, "--read-only attaches it read-only"},
+    Advice{loopd::error_name::device_busy, "leave out --number to get a free one"},
+};
+
 struct Request {
-  std::string file;
-  bool read_only = false;
-  std::map<std::string, sdbus::Variant> options;  // as on the bus
+  std::vector<std::string> files;
+  BusOptions options;
+  bool read_only;
+  bool raw;
+  bool lease;
+  bool by_path;
 };
 
-constexpr const char* option_help =
-    "    --read-only                Attach it read-only\n"
-    "    --offset=SIZE              First byte of FILE that is mapped\n"
-    "    --size-limit=SIZE          Most bytes that are mapped\n"
-    "    --block-size=SIZE          Logical block size: 512 to 4096, a power of two\n"
-    "    --block-size-auto          The one that the image's GPT is made for\n"
-    "    --autoclear                Detach it when it is no longer used\n"
-    "    --partition-scan           Make the partitions of its table, and wait for them\n"
-    "    --direct-io                Go past the page cache, where the file can\n"
-    "    --reference=NAME           Name it in /dev/disk/by-loop-ref\n"
-    "    --number=N                 Take loopN and no other\n"
-    "    --reuse                    Print the device that has it so already, if there is one\n"
-    "    --allow-overlap            Even where a writable device maps the same bytes\n";
-
-// The long options are the options on the bus, word by word.
-const option long_options[] = {
-    {"allow-overlap", no_argument, nullptr, 'b'},
-    {"autoclear", no_argument, nullptr, 'b'},
-    {"block-size", required_argument, nullptr, 'u'},
-    {"block-size-auto", no_argument, nullptr, 'b'},
-    {"direct-io", no_argument, nullptr, 'b'},
-    {"number", required_argument, nullptr, 'n'},
-    {"offset", required_argument, nullptr, 't'},
-    {"partition-scan", no_argument, nullptr, 'b'},
-    {"read-only", no_argument, nullptr, 'b'},
-    {"reference", required_argument, nullptr, 's'},
-    {"reuse", no_argument, nullptr, 'b'},
-    {"size-limit", required_argument, nullptr, 't'},
-    {nullptr, 0, nullptr, 0},
-};
-
-uint32_t narrow(const std::string& option, uint64_t value) {
-  if (value > std::numeric_limits<uint32_t>::max()) throw UsageError(option + ": is too large");
-  return static_cast<uint32_t>(value);
-}
-
-sdbus::Variant parse_value(int type, const std::string& option, const char* argument) {
-  switch (type) {
-    case 'b':
-      return sdbus::Variant(true);
-    case 's':
-      return sdbus::Variant(std::string(argument));
-    case 't':
-      return sdbus::Variant(parse_size(option, argument));
-    case 'n':
-      return sdbus::Variant(
-          narrow(option, parse_number(option, argument, std::numeric_limits<uint32_t>::max())));
-    default:
-      return sdbus::Variant(narrow(option, parse_size(option, argument)));
+Request parse(const Invocation& invocation) {
+  Request request{.files = invocation.arguments(),
+                  .options = bus_options(invocation),
+                  .read_only = invocation.has("read-only"),
+                  .raw = invocation.has("raw"),
+                  .lease = invocation.has("lease"),
+                  .by_path = invocation.has("path") || invocation.has("host")};
+  if (!request.lease) request.files = invocation.names();
+  if (request.files.empty()) throw UsageError("needs a FILE");
+  for (const char* one : {"reference", "number"}) {
+    if (request.files.size() > 1 && invocation.has(one)) {
+      throw UsageError("--" + std::string(one) + ": only for one FILE");
+    }
   }
-}
-
-Request parse(int argc, char** argv) {
-  Request request;
-  int which = 0;
-  for (int type; (type = ::getopt_long(argc, argv, "", long_options, &which)) != -1;) {
-    if (type == '?') throw UsageError();
-    const std::string name = long_options[which].name;
-    request.options[name] = parse_value(type, "--" + name, optarg);
-    if (name == "read-only") request.read_only = true;
-  }
-  if (argc - optind != 1) throw UsageError("needs one FILE");
-  request.file = argv[optind];
+  if (request.lease) request.options["lease"] = sdbus::Variant(true);
   return request;
 }
 
-// The service takes only what this user may open.
-sdbus::UnixFd open_file(const Request& request) {
-  // O_NONBLOCK: a pipe must not hang here, the service says what is wrong with it.
-  const int flags = (request.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-  const int fd = ::open(request.file.c_str(), flags);
-  if (fd < 0) throw Failure(request.file, errno);
-  return {fd, sdbus::adopt_fd};
+sdbus::ObjectPath attach_by_path(Session& session, const std::string& file, const Request& request) {
+  if (session.is_remote() && !file.starts_with('/')) {
+    throw Failure(file, "is no absolute path; with --host give the whole path there", exit_usage);
+  }
+  return Manager(session).AttachPath(absolute_path(file), request.options);
 }
 
-int run(int argc, char** argv) {
-  const Request request = parse(argc, argv);
-  const sdbus::UnixFd file = open_file(request);
-  const auto connection = connect_to_bus();
+sdbus::ObjectPath attach_open(Session& session, const std::string& file, const Request& request) {
+  loop::UniqueFd image = open_image(file, request.read_only);
+  if (!request.raw) refuse_other_formats(file, image.get());
+  return Manager(session).Attach(sdbus::UnixFd(image.release(), sdbus::adopt_fd), request.options);
+}
+
+sdbus::ObjectPath attach(Session& session, const std::string& file, const Request& request) {
   try {
-    const sdbus::ObjectPath device = Manager(*connection).Attach(file, request.options);
-    std::puts(node_of_object(device).c_str());
+    return request.by_path ? attach_by_path(session, file, request) : attach_open(session, file, request);
   } catch (const sdbus::Error& error) {
-    throw Failure(request.file, error.getMessage());
+    throw failure_of(file, error, advice);
   }
-  return EXIT_SUCCESS;
+}
+
+// The service does it, too, when this program has left the bus; so it is done when
+// this program has ended.
+void end_lease(Session& session, const sdbus::ObjectPath& device) {
+  try {
+    Device(session, device).Remove();
+  } catch (const sdbus::Error& error) {
+    complain(node_of_object(device) + ": " + error.getMessage() + "; it goes with its last user");
+  }
+}
+
+int keep_lease(Session& session, const std::vector<sdbus::ObjectPath>& devices,
+               const std::vector<std::string>& command) {
+  int code = EXIT_SUCCESS;
+  if (command.empty()) {
+    wait_for_end();
+  } else {
+    code = run_command(command, {{"LOOPCTL_DEVICE", node_of_object(devices[0])}});
+  }
+  for (const sdbus::ObjectPath& device : devices) end_lease(session, device);
+  return code;
+}
+
+int run(const Invocation& invocation) {
+  const Request request = parse(invocation);
+  Session session(invocation, Questions::possible);
+  std::vector<sdbus::ObjectPath> devices;
+  for (const std::string& file : request.files) {
+    devices.push_back(attach(session, file, request));
+    // The command's output is what is wanted then.
+    if (!request.lease || invocation.command().empty()) std::puts(node_of_object(devices.back()).c_str());
+  }
+  if (!request.lease) return EXIT_SUCCESS;
+  std::fflush(stdout);
+  return keep_lease(session, devices, invocation.command());
 }
 
 }  // namespace
 
-const Verb attach_verb{"attach", "FILE", "Attach FILE and print the device", option_help, run};
+const Verb attach_verb{"attach", "FILE… [-- COMMAND…]", "Attach files and print their devices", options, run};
 
 }  // namespace loopctl

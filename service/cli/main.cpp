@@ -1,102 +1,63 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // loopctl: the service's calls for people and shell scripts.
-#include <array>
+#include <clocale>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <string>
-#include <string_view>
 
-#include "service/cli/common.hpp"
+#include "service/cli/command_line.hpp"
+#include "service/cli/failure.hpp"
 #include "service/version.hpp"
 
 namespace loopctl {
 namespace {
 
-constexpr std::array verbs{&attach_verb, &list_verb, &remove_verb, &resize_verb, &monitor_verb};
-
-void say(const std::string& message) { std::fprintf(stderr, "loopctl: %s\n", printable(message).c_str()); }
-
-void print_verb(const Verb& verb) {
-  const std::string synopsis = std::string(verb.name) + " " + verb.arguments;
-  std::printf("  %-28s %s\n", synopsis.c_str(), verb.summary);
-  std::fputs(verb.options, stdout);
-}
-
-void print_help() {
-  std::fputs(
-      "Usage: loopctl VERB [ARGUMENT]... [OPTION]...\n\nLoop devices, by the service loopd.\n\nVerbs:\n",
-      stdout);
-  for (const Verb* verb : verbs) print_verb(*verb);
-  std::fputs(
-      "\nOptions:\n"
-      "  -h, --help                   Show this text; with a verb, its part\n"
-      "      --version                Show the version\n"
-      "\n"
-      "DEVICE is given as /dev/loop3, loop3 or 3; SIZE in bytes, or with K, M, G, T.\n"
-      "The bus is the system bus, or where $DBUS_SYSTEM_BUS_ADDRESS says.\n"
-      "Exit codes: 0 done, 1 failed, 2 wrong usage.\n",
-      stdout);
-}
-
-const Verb* find_verb(std::string_view name) {
-  for (const Verb* verb : verbs) {
-    if (verb->name == name) return verb;
-  }
-  return nullptr;
-}
-
-bool asks_for_help(int argc, char** argv) {
-  for (int i = 0; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument == "--") return false;
-    if (argument == "-h" || argument == "--help") return true;
-  }
-  return false;
-}
-
-int run_verb(const Verb& verb, int argc, char** argv) {
-  if (asks_for_help(argc, argv)) {
-    print_verb(verb);
-    return EXIT_SUCCESS;
-  }
-  std::string name = std::string("loopctl: ") + verb.name;
-  argv[0] = name.data();
+int run_verb(const CommandLine& line) {
   try {
-    return verb.run(argc, argv);
+    return line.verb->run(line.invocation);
   } catch (const UsageError& error) {
-    if (*error.what()) say(std::string(verb.name) + ": " + error.what());
+    complain(line.name + ": " + error.what());
     return exit_usage;
-  } catch (const Failure& error) {
-    say(error.what());
+  } catch (const Failure& failure) {
+    complain(failure.what());
+    return failure.exit_code;
   } catch (const sdbus::Error& error) {
-    say(std::string(verb.name) + ": " + error.getMessage());
+    const Failure failure = failure_of(line.name, error);
+    complain(failure.what());
+    return failure.exit_code;
+  } catch (const std::exception& error) {
+    complain(line.name + ": " + error.what());
+    return exit_failed;
   }
-  return exit_failed;
 }
 
 int run(int argc, char** argv) {
-  const std::string_view first = argc > 1 ? argv[1] : "";
-  if (first == "-h" || first == "--help") {
-    print_help();
-    return EXIT_SUCCESS;
-  }
-  if (first == "--version") {
-    std::puts("loopctl " LOOPD_VERSION);
-    return EXIT_SUCCESS;
-  }
-  const Verb* verb = find_verb(first);
-  if (verb == nullptr) {
-    say(first.empty() ? "no verb given, see --help" : "'" + std::string(first) + "' is no verb, see --help");
+  CommandLine line;
+  try {
+    line = parse_command_line(argc, argv);
+  } catch (const UsageError& error) {
+    complain(error.what());
     return exit_usage;
   }
-  return run_verb(*verb, argc - 1, argv + 1);
+  if (line.version) {
+    std::puts("loopctl " LOOPD_VERSION);
+  } else if (line.help && line.verb == nullptr) {
+    print_help();
+  } else if (line.help) {
+    print_help(*line.verb, line.name);
+  } else {
+    return run_verb(line);
+  }
+  return EXIT_SUCCESS;
 }
 
 }  // namespace
 }  // namespace loopctl
 
 int main(int argc, char** argv) {
+  std::setlocale(LC_CTYPE, "");
   int code = loopctl::run(argc, argv);
   if (std::fflush(stdout) != 0 && code == EXIT_SUCCESS) {
     std::perror("loopctl: cannot write");

@@ -1,57 +1,31 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 
 #include "dbus/names.hpp"
-#include "service/cli/common.hpp"
+#include "service/cli/all_verbs.hpp"
+#include "service/cli/facts.hpp"
+#include "service/cli/failure.hpp"
+#include "service/cli/text.hpp"
 
 namespace loopctl {
 namespace {
 
-using Properties = std::map<sdbus::PropertyName, sdbus::Variant>;
-using Interfaces = std::map<sdbus::InterfaceName, Properties>;
+constexpr std::array options{
+    Option{"initial", 0, nullptr, "Begin with what is there already, as if it came"},
+    json_option,
+};
 
-// A line is out when the event is: whoever reads may be waiting for it.
-void print(const char* what, const std::string& node, const std::string& detail = {}) {
-  std::printf("%-8s %s%s%s\n", what, node.c_str(), detail.empty() ? "" : " ", printable(detail).c_str());
-  if (std::fflush(stdout) != 0) std::exit(exit_failed);
-}
-
-std::string text_of(const sdbus::Variant& value) {
-  if (value.containsValueOfType<bool>()) return value.get<bool>() ? "true" : "false";
-  if (value.containsValueOfType<uint32_t>()) return std::to_string(value.get<uint32_t>());
-  if (value.containsValueOfType<uint64_t>()) return std::to_string(value.get<uint64_t>());
-  if (value.containsValueOfType<std::string>()) return value.get<std::string>();
-  if (!value.containsValueOfType<std::vector<std::string>>()) return {};
-  std::string text;
-  for (const auto& item : value.get<std::vector<std::string>>()) text += (text.empty() ? "" : ",") + item;
-  return text;
-}
-
-void on_interfaces_added(sdbus::Message& message) {
-  sdbus::ObjectPath object;
-  Interfaces interfaces;
-  message >> object >> interfaces;
-  const auto device = interfaces.find(sdbus::InterfaceName(loopd::device_interface));
-  if (device == interfaces.end()) return;  // a partition: its own signal tells it
-  print("added", node_of_object(object), text_of(device->second.at(sdbus::PropertyName("BackingFile"))));
-}
-
-void on_interfaces_removed(sdbus::Message& message) {
-  sdbus::ObjectPath object;
-  std::vector<sdbus::InterfaceName> interfaces;
-  message >> object >> interfaces;
-  const bool device =
-      std::find(interfaces.begin(), interfaces.end(), loopd::device_interface) != interfaces.end();
-  if (device) print("removed", node_of_object(object));
-}
-
-void on_partition(sdbus::Message& message, const char* what) {
-  sdbus::ObjectPath object;
-  std::string node;
-  message >> object >> node;
-  print(what, node);
+std::string text_of(const Json& json) {
+  if (const auto* text = std::get_if<std::string>(&json.value())) return *text;
+  if (const auto* items = std::get_if<Json::Array>(&json.value())) {
+    std::vector<std::string> parts;
+    for (const Json& item : *items) parts.push_back(text_of(item));
+    return join(parts, ",");
+  }
+  return to_text(json, JsonMode::compact);
 }
 
 // The bytes of a name are in BackingFile too, and partitions have lines of their own.
@@ -59,43 +33,198 @@ bool is_told_otherwise(const std::string& property) {
   return property == "BackingFileBytes" || property == "Partitions";
 }
 
-void on_properties_changed(sdbus::Message& message) {
-  std::string interface;
-  Properties changed;
-  message >> interface >> changed;
-  if (interface != loopd::device_interface && interface != loopd::partition_interface) return;
-  std::string detail;
-  for (const auto& [name, value] : changed) {
-    if (!is_told_otherwise(name)) detail += (detail.empty() ? "" : " ") + name + "=" + text_of(value);
+// Events as lines, each out when it happens: whoever reads may be waiting for it.
+class EventPrinter {
+ public:
+  explicit EventPrinter(JsonMode mode) : mode_(mode) {}
+
+  // Of the watch itself.
+  void note(const char* what) const { print_event(what, "", "", {}); }
+
+  void added(const std::string& object, const Properties& properties) const {
+    const auto file = properties.find(sdbus::PropertyName("BackingFile"));
+    print_event("added", object, file == properties.end() ? "" : file->second.get<std::string>(), properties);
   }
-  if (!detail.empty()) print("changed", node_of_object(message.getPath()), detail);
-}
 
-void on_signal(sdbus::Message message) {
-  const std::string_view member = message.getMemberName();
-  if (member == "InterfacesAdded") return on_interfaces_added(message);
-  if (member == "InterfacesRemoved") return on_interfaces_removed(message);
-  if (member == "PartitionAdded") return on_partition(message, "added");
-  if (member == "PartitionRemoved") return on_partition(message, "removed");
-  if (member == "PropertiesChanged") return on_properties_changed(message);
-}
+  void removed(const std::string& object) const { print_event("removed", object, "", {}); }
 
-int run(int argc, char** argv) {
-  if (!arguments_only(argc, argv).empty()) throw UsageError("takes no arguments");
-  const auto connection = connect_to_bus();
-  const std::string rule =
-      std::string("type='signal',sender='") + loopd::bus_name + "',path_namespace='" + loopd::root_path + "'";
-  const sdbus::Slot slot = connection->addMatch(rule, on_signal, sdbus::return_slot);
-  // Starts the service where the bus can, and fails where there is none.
-  Manager(*connection).Version();
-  std::puts("listening");
-  std::fflush(stdout);
-  connection->enterEventLoop();
+  void changed(const std::string& object, Properties properties) const {
+    std::erase_if(properties, [](const auto& property) { return is_told_otherwise(property.first); });
+    std::vector<std::string> parts;
+    for (const auto& [name, value] : properties) parts.push_back(name + "=" + text_of(to_json(value)));
+    if (!parts.empty()) print_event("changed", object, join(parts, " "), properties);
+  }
+
+ private:
+  void print_event(const char* what, const std::string& object, const std::string& detail,
+                   const Properties& properties) const {
+    if (mode_ == JsonMode::off) {
+      std::string line = what;
+      if (!object.empty())
+        line += std::string(line.size() < 8 ? 8 - line.size() : 0, ' ') + " " + node_of_object(object);
+      if (!detail.empty()) line += " " + printable(detail);
+      std::puts(line.c_str());
+    } else {
+      Json::Object event{{"event", what}};
+      if (!object.empty()) event.emplace_back("device", node_of_object(object));
+      if (!properties.empty()) event.emplace_back("properties", to_json(properties));
+      print(event, mode_);
+    }
+    if (std::fflush(stdout) != 0) std::exit(exit_failed);
+  }
+
+  JsonMode mode_;
+};
+
+// What is known to be there: that the service ends and starts again is not the end of
+// what it has published.
+class Watch {
+ public:
+  Watch(Session& session, EventPrinter printer) : session_(session), printer_(printer) {}
+
+  void start(bool initial) {
+    std::string rule = std::string("type='signal',path_namespace='") + loopd::root_path + "'";
+    if (!session_.is_private()) {
+      rule += std::string(",sender='") + loopd::bus_name + "'";
+      owner_ = session_.connection().addMatch(
+          std::string("type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='") +
+              loopd::bus_name + "'",
+          [this](sdbus::Message message) { on_owner(message); }, sdbus::return_slot);
+    }
+    signals_ = session_.connection().addMatch(
+        rule, [this](sdbus::Message message) { on_signal(message); }, sdbus::return_slot);
+    // Starts the service where the bus can, and fails where there is none.
+    Objects now = read_objects();
+    if (!initial) known_ = std::move(now);
+    printer_.note("listening");
+    if (initial) become(std::move(now));
+  }
+
+ private:
+  using Objects = std::map<std::string, Properties>;
+
+  // Devices and partitions; a device comes before its partitions, by name.
+  Objects read_objects() {
+    Objects objects;
+    for (const auto& [path, interfaces] : Manager(session_).GetManagedObjects()) {
+      if (const Properties* properties = find_ours(interfaces)) objects[path] = *properties;
+    }
+    return objects;
+  }
+
+  static const Properties* find_ours(const Interfaces& interfaces) {
+    for (const char* name : {loopd::device_interface, loopd::partition_interface}) {
+      const auto found = interfaces.find(sdbus::InterfaceName(name));
+      if (found != interfaces.end()) return &found->second;
+    }
+    return nullptr;
+  }
+
+  // Tells the difference to what was known.
+  void become(Objects now) {
+    for (auto known = known_.rbegin(); known != known_.rend(); ++known) {
+      if (!is_same_attachment(known->second, now, known->first)) printer_.removed(known->first);
+    }
+    for (const auto& [object, properties] : now) {
+      const auto before = known_.find(object);
+      if (before == known_.end() || !is_same_attachment(before->second, now, object)) {
+        printer_.added(object, properties);
+      } else {
+        tell_changes(object, before->second, properties);
+      }
+    }
+    known_ = std::move(now);
+  }
+
+  // A number that another file has by now is another device; so are its partitions.
+  bool is_same_attachment(const Properties& before, const Objects& now, const std::string& object) const {
+    const auto after = now.find(object);
+    if (after == now.end()) return false;
+    const auto device = before.find(sdbus::PropertyName("Device"));
+    if (device != before.end()) {
+      const std::string owner = device->second.get<sdbus::ObjectPath>();
+      const auto known = known_.find(owner);
+      return known == known_.end() || is_same_attachment(known->second, now, owner);
+    }
+    return get<uint64_t>(before, "DiskSequence") == get<uint64_t>(after->second, "DiskSequence");
+  }
+
+  void tell_changes(const std::string& object, const Properties& before, const Properties& after) const {
+    Properties changed;
+    for (const auto& [name, value] : after) {
+      const auto old = before.find(name);
+      const bool same = old != before.end() && to_text(to_json(old->second), JsonMode::compact) ==
+                                                   to_text(to_json(value), JsonMode::compact);
+      if (!same) changed[name] = value;
+    }
+    printer_.changed(object, changed);
+  }
+
+  void on_owner(sdbus::Message& message) {
+    std::string name;
+    std::string before;
+    std::string now;
+    message >> name >> before >> now;
+    if (!before.empty()) printer_.note("stopped");
+    if (now.empty()) return;
+    printer_.note("started");
+    become(read_objects());
+  }
+
+  void on_signal(sdbus::Message& message) {
+    const std::string_view member = message.getMemberName();
+    if (member == "InterfacesAdded") return on_added(message);
+    if (member == "InterfacesRemoved") return on_removed(message);
+    if (member == "PropertiesChanged") return on_changed(message);
+  }
+
+  void on_added(sdbus::Message& message) {
+    sdbus::ObjectPath object;
+    Interfaces interfaces;
+    message >> object >> interfaces;
+    const Properties* properties = find_ours(interfaces);
+    // What came while the objects were read is known already.
+    if (properties && known_.emplace(object, *properties).second) printer_.added(object, *properties);
+  }
+
+  void on_removed(sdbus::Message& message) {
+    sdbus::ObjectPath object;
+    message >> object;
+    if (known_.erase(object) > 0) printer_.removed(object);
+  }
+
+  void on_changed(sdbus::Message& message) {
+    std::string interface;
+    Properties changed;
+    message >> interface >> changed;
+    const auto known = known_.find(message.getPath());
+    if (known == known_.end() ||
+        (interface != loopd::device_interface && interface != loopd::partition_interface))
+      return;
+    for (const auto& [name, value] : changed) known->second[name] = value;
+    printer_.changed(known->first, changed);
+  }
+
+  Session& session_;
+  EventPrinter printer_;
+  Objects known_;
+  sdbus::Slot owner_;
+  sdbus::Slot signals_;
+};
+
+int run(const Invocation& invocation) {
+  const EventPrinter printer(json_mode(invocation));
+  if (!invocation.names().empty()) throw UsageError("takes no arguments");
+  Session session(invocation);
+  Watch watch(session, printer);
+  watch.start(invocation.has("initial"));
+  session.connection().enterEventLoop();
   return EXIT_SUCCESS;
 }
 
 }  // namespace
 
-const Verb monitor_verb{"monitor", "", "Print devices and partitions as they come, change and go", "", run};
+const Verb monitor_verb{"monitor", "", "Print devices and partitions as they come, change and go", options,
+                        run};
 
 }  // namespace loopctl

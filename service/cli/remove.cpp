@@ -1,79 +1,98 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include <getopt.h>
+#include <unistd.h>
 
-#include <cstdio>
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 
-#include "service/cli/common.hpp"
+#include "dbus/names.hpp"
+#include "service/cli/all_verbs.hpp"
+#include "service/cli/device_argument.hpp"
+#include "service/cli/failure.hpp"
+#include "service/cli/text.hpp"
 
 namespace loopctl {
 namespace {
 
+constexpr uint64_t longest_timeout = 3600;  // seconds
+
+constexpr std::array options{
+    Option{"all", 'a', nullptr, "Every device of FILE; without a name, every device (your own, if not root)"},
+    Option{"lazy", 'l', nullptr, "Detach when the last holder lets go"},
+    Option{"keep-node", 0, nullptr, "Leave the unbound device node"},
+    Option{"timeout", 0, "SECONDS", "Wait that long for holders to go"},
+};
+
+constexpr std::array advice{
+    Advice{loopd::error_name::device_busy, "--lazy detaches it when they let go, --timeout waits for that"},
+};
+
 struct Request {
-  std::vector<std::string> nodes;
+  std::vector<std::string> names;
   std::map<std::string, sdbus::Variant> options;  // as on the bus
   std::chrono::seconds timeout{0};
+  bool all = false;
 };
 
-constexpr uint64_t longest_timeout = 3600;
-
-constexpr const char* option_help =
-    "    --lazy                     Detach when the last holder lets go\n"
-    "    --keep-node                Leave the unbound device node\n"
-    "    --timeout=SECONDS          Wait that long for holders to go\n";
-
-const option long_options[] = {
-    {"lazy", no_argument, nullptr, 'l'},
-    {"keep-node", no_argument, nullptr, 'k'},
-    {"timeout", required_argument, nullptr, 't'},
-    {nullptr, 0, nullptr, 0},
-};
-
-Request parse(int argc, char** argv) {
-  Request request;
-  for (int c; (c = ::getopt_long(argc, argv, "", long_options, nullptr)) != -1;) {
-    switch (c) {
-      case 'l':
-        request.options["lazy"] = sdbus::Variant(true);
-        break;
-      case 'k':
-        request.options["keep-node"] = sdbus::Variant(true);
-        break;
-      case 't': {
-        const uint64_t seconds = parse_number("--timeout", optarg, longest_timeout);
-        request.timeout = std::chrono::seconds(seconds);
-        request.options["timeout"] = sdbus::Variant(seconds * 1'000'000);
-        break;
-      }
-      default:
-        throw UsageError();
-    }
+Request parse(const Invocation& invocation) {
+  Request request{.names = invocation.names(), .all = invocation.has("all")};
+  for (const char* option : {"lazy", "keep-node"}) {
+    if (invocation.has(option)) request.options[option] = sdbus::Variant(true);
   }
-  for (int i = optind; i < argc; ++i) request.nodes.push_back(device_node(argv[i]));
-  if (request.nodes.empty()) throw UsageError("needs a DEVICE");
+  if (const auto timeout = invocation.value("timeout")) {
+    const uint64_t seconds = parse_number("--timeout", *timeout, longest_timeout);
+    request.timeout = std::chrono::seconds(seconds);
+    request.options["timeout"] = sdbus::Variant(seconds * 1'000'000);
+  }
+  if (request.names.empty() && !request.all) throw UsageError("needs a DEVICE, or --all");
   return request;
 }
 
-void remove_device(sdbus::IConnection& connection, const std::string& node, const Request& request) {
-  Device device(connection, find_device(connection, node));
-  if (request.options.empty()) {
-    device.Remove();
-  } else {
-    device.RemoveWithOptions(request.options);
+// The newest first: one may lie on another.
+std::vector<NamedDevice> removable_devices(Session& session) {
+  std::vector<NamedDevice> devices;
+  for (const auto& [number, facts] : read_devices(session)) {
+    if (::geteuid() != 0 && get<uint32_t>(facts.properties, "OwnerUID") != ::geteuid()) continue;
+    devices.push_back(
+        {facts.object, node_of_object(facts.object), get<uint64_t>(facts.properties, "DiskSequence")});
+  }
+  std::sort(devices.begin(), devices.end(),
+            [](const NamedDevice& a, const NamedDevice& b) { return a.disk_sequence > b.disk_sequence; });
+  return devices;
+}
+
+std::vector<NamedDevice> devices_to_remove(Session& session, const Request& request) {
+  if (request.names.empty()) return removable_devices(session);
+  std::vector<NamedDevice> devices;
+  for (const std::string& name : request.names) {
+    const auto found = request.all ? find_devices(session, name) : std::vector{find_device(session, name)};
+    devices.insert(devices.end(), found.begin(), found.end());
+  }
+  return devices;
+}
+
+void remove_device(Session& session, const NamedDevice& device, const Request& request) {
+  auto wishes = request.options;
+  // Between the look-up and now the number may have become another's.
+  if (device.disk_sequence != 0) wishes["disk-sequence"] = sdbus::Variant(device.disk_sequence);
+  try {
+    Device(session, device.object).RemoveWithOptions(wishes);
+  } catch (const sdbus::Error& error) {
+    throw failure_of(device.node, error, advice);
   }
 }
 
-int run(int argc, char** argv) {
-  const Request request = parse(argc, argv);
-  const auto connection = connect_to_bus(std::chrono::seconds(25) + request.timeout);
+int run(const Invocation& invocation) {
+  const Request request = parse(invocation);
+  Session session(invocation, Questions::possible, usual_patience + request.timeout);
   int code = EXIT_SUCCESS;
-  for (const std::string& node : request.nodes) {
+  for (const NamedDevice& device : devices_to_remove(session, request)) {
     try {
-      remove_device(*connection, node, request);
-    } catch (const sdbus::Error& error) {
+      remove_device(session, device, request);
+    } catch (const Failure& failure) {
       // One that is busy does not keep the others.
-      std::fprintf(stderr, "loopctl: %s: %s\n", node.c_str(), printable(error.getMessage()).c_str());
-      code = exit_failed;
+      complain(failure.what());
+      if (code == EXIT_SUCCESS) code = failure.exit_code;
     }
   }
   return code;
@@ -81,6 +100,6 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
-const Verb remove_verb{"remove", "DEVICE...", "Detach the file and delete the device", option_help, run};
+const Verb remove_verb{"remove", "DEVICE…", "Detach the files and delete the devices", options, run};
 
 }  // namespace loopctl

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "service/cli/text.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cwchar>
+#include <limits>
+#include <system_error>
+
+#include "service/cli/verb.hpp"
+
+namespace loopctl {
+namespace {
+
+constexpr std::string_view units = "KMGTPE";
+
+bool is_c1_control(std::string_view text, size_t at) {
+  if (text[at] != '\xc2' || at + 1 >= text.size()) return false;
+  const auto second = static_cast<unsigned char>(text[at + 1]);
+  return second >= 0x80 && second < 0xa0;
+}
+
+void append_escaped(std::string& out, char c) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  const auto byte = static_cast<unsigned char>(c);
+  out += "\\x";
+  out += digits[byte >> 4];
+  out += digits[byte & 15];
+}
+
+}  // namespace
+
+uint64_t parse_number(const std::string& option, const std::string& text, uint64_t largest) {
+  uint64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, value);
+  if (result.ec != std::errc() || result.ptr != end || value > largest) {
+    throw UsageError(option + ": '" + text + "' is no whole number up to " + std::to_string(largest));
+  }
+  return value;
+}
+
+uint64_t parse_size(const std::string& option, const std::string& text) {
+  uint64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, value);
+  std::string_view suffix(result.ptr, static_cast<size_t>(end - result.ptr));
+  unsigned shift = 0;
+  if (!suffix.empty()) {
+    const auto unit = units.find(suffix[0]);
+    if (unit != units.npos) {
+      shift = static_cast<unsigned>(unit + 1) * 10;
+      suffix.remove_prefix(1);
+      if (suffix == "iB") suffix = {};
+    }
+  }
+  if (result.ec != std::errc() || !suffix.empty() || value > std::numeric_limits<uint64_t>::max() >> shift) {
+    throw UsageError(option + ": '" + text + "' is no size; give bytes, or a number with K, M, G, T, P or E");
+  }
+  return value << shift;
+}
+
+bool parse_truth(const std::string& option, const std::string& text) {
+  for (const char* yes : {"yes", "true", "on", "1"}) {
+    if (text == yes) return true;
+  }
+  for (const char* no : {"no", "false", "off", "0"}) {
+    if (text == no) return false;
+  }
+  throw UsageError(option + ": '" + text + "' is neither yes nor no");
+}
+
+std::string human_size(uint64_t bytes) {
+  if (bytes < 1024) return std::to_string(bytes) + "B";
+  unsigned shift = 10;
+  size_t unit = 0;
+  while (unit + 1 < units.size() && bytes >> shift >= 1024) {
+    shift += 10;
+    ++unit;
+  }
+  const double value = static_cast<double>(bytes) / static_cast<double>(uint64_t{1} << shift);
+  const bool whole = bytes % (uint64_t{1} << shift) == 0;
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.*f%c", whole ? 0 : 1, value, units[unit]);
+  return text.data();
+}
+
+std::string printable(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (is_c1_control(text, i)) {
+      append_escaped(out, text[i]);
+      append_escaped(out, text[++i]);
+    } else if (byte < 0x20 || byte == 0x7f) {
+      append_escaped(out, text[i]);
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+size_t display_width(const std::string& text) {
+  std::wstring wide(text.size(), L'\0');
+  const size_t length = std::mbstowcs(wide.data(), text.c_str(), wide.size());
+  if (length == static_cast<size_t>(-1)) return text.size();
+  const int width = ::wcswidth(wide.data(), length);
+  return width < 0 ? text.size() : static_cast<size_t>(width);
+}
+
+std::vector<std::string> split(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(separator), text.size());
+    if (end > 0) parts.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return parts;
+}
+
+std::string join(const std::vector<std::string>& parts, std::string_view separator) {
+  std::string joined;
+  for (const std::string& part : parts) {
+    if (!joined.empty()) joined += separator;
+    joined += part;
+  }
+  return joined;
+}
+
+}  // namespace loopctl
