@@ -44,19 +44,6 @@ loop::Error file_timeout(const std::string& what) {
 
 }  // namespace
 
-namespace {
-
-// The loop manager by way of a helper process.
-struct HelperWay {
-  std::unique_ptr<loop::HelperKernel> kernel;
-  loop::LoopManager loops;
-
-  HelperWay(loop::LoopManager& direct, loop::FileHelpers& helpers, uid_t uid)
-      : kernel(helpers.start(uid)), loops(direct, *kernel) {}
-};
-
-}  // namespace
-
 // One more call of a user that may wait for a file's server. Removing is not
 // counted: it may go on in bulk.
 class Operations::FileCall {
@@ -132,8 +119,8 @@ bool Operations::is_served_locally(int fd, const loop::FileIdentity& file) {
 // way to it may lead through a server that does not answer.
 std::function<loop::UniqueFd()> Operations::path_opening(uid_t uid, std::string path, bool read_only) {
   return [&paths = parts_.paths, &helpers = parts_.helpers, uid, path = std::move(path), read_only] {
-    if (paths.is_served_locally(path)) return paths.open(path, read_only);
-    return helpers.start(uid)->open_path(paths.root(), path, read_only);
+    const auto way = helpers.way(paths.is_served_locally(path), uid);
+    return way->kernel().open_path(paths.root(), path, read_only);
   };
 }
 
@@ -176,11 +163,9 @@ auto Operations::work_on_device(Caller caller, Target target, Work work)
   const auto lock = co_await numbers_.acquire(target.number);
   require_device(target);
   const bool local = require_device(target).terms.served_locally;
-  const auto job = [&kernel = parts_.loops.kernel(), &helpers = parts_.helpers, uid = caller.uid, local,
-                    work]() mutable {
-    if (local) return work(kernel);
-    const auto helper = helpers.start(uid);
-    return work(*helper);
+  const auto job = [&helpers = parts_.helpers, uid = caller.uid, local, work]() mutable {
+    const auto way = helpers.way(local, uid);
+    return work(way->kernel());
   };
   Task<Result> task =
       on_worker(parts_.scheduler, WorkLane{caller.uid, true}, job, Clock::now() + limits_.file_patience);
@@ -259,11 +244,11 @@ Task<std::string> Operations::attach_file(Caller caller, loop::UniqueFd file, At
 
   // The request goes with the work: the descriptor is closed on the worker, where
   // closing may wait for the file's server.
-  auto attach = [&loops = parts_.loops, &helpers = parts_.helpers,
+  auto attach = [&helpers = parts_.helpers,
                  shared = std::make_shared<loop::AttachRequest>(std::move(request))] {
-    if (shared->terms.served_locally) return loops.attach(*shared);
-    const auto way = std::make_shared<HelperWay>(loops, helpers, shared->terms.owner);
-    loop::Attachment attached = way->loops.attach(*shared);
+    const std::shared_ptr<loop::KernelWay> way =
+        helpers.way(shared->terms.served_locally, shared->terms.owner);
+    loop::Attachment attached = way->manager().attach(*shared);
     attached.keep_alive(way);
     return attached;
   };
@@ -373,7 +358,7 @@ Task<Operations::ProbeResult> Operations::probe(Caller caller, loop::UniqueFd fi
   const bool local = is_served_locally(decoded.request.file.get(), identity);
   const auto work = [&helpers = parts_.helpers, uid = caller.uid, local,
                      request = std::make_shared<loop::AttachRequest>(std::move(decoded.request))] {
-    return local ? loop::probe_image(*request) : helpers.start(uid)->probe_image_file(*request);
+    return helpers.way(local, uid)->kernel().probe_image_file(*request);
   };
   try {
     result.facts = co_await on_worker(parts_.scheduler, WorkLane{caller.uid, true}, work,
@@ -386,13 +371,12 @@ Task<Operations::ProbeResult> Operations::probe(Caller caller, loop::UniqueFd fi
 
 // Which block size the image is made for is asked of the image, for reuse.
 Task<void> Operations::probe_block_size(uid_t uid, loop::AttachRequest& request) {
-  const auto look = [&kernel = parts_.loops.kernel(), &helpers = parts_.helpers, uid,
+  const auto look = [&helpers = parts_.helpers, uid,
                      request = std::make_shared<loop::AttachRequest>(loop::copy_of(request))] {
-    const auto helper = request->terms.served_locally ? nullptr : helpers.start(uid);
-    loop::LoopKernel& way = helper ? *helper : kernel;
-    const loop::BackingFile file = way.inspect_file(request->file.get());
+    const auto way = helpers.way(request->terms.served_locally, uid);
+    const loop::BackingFile file = way->kernel().inspect_file(request->file.get());
     loop::validate(*request, file);
-    return way.find_image_block_size(*request, file);
+    return way->kernel().find_image_block_size(*request, file);
   };
   try {
     request.block_size =
@@ -565,11 +549,9 @@ Task<void> Operations::rescan_partitions(Caller caller, Target target) {
   remember(require_device(target), terms);
 
   auto claim = parts_.loops.claim(target.number);
-  const auto work = [&kernel = parts_.loops.kernel(), &helpers = parts_.helpers, uid = caller.uid,
-                     local = terms.served_locally, target] {
-    if (local) return loop::sync_partitions(kernel, target.number, target.disk_sequence);
-    const auto helper = helpers.start(uid);
-    return loop::sync_partitions(*helper, target.number, target.disk_sequence);
+  const auto work = [&helpers = parts_.helpers, uid = caller.uid, local = terms.served_locally, target] {
+    const auto way = helpers.way(local, uid);
+    return loop::sync_partitions(way->kernel(), target.number, target.disk_sequence);
   };
   std::exception_ptr failure;
   try {
@@ -642,19 +624,21 @@ Task<void> Operations::end_lease(Target target) {
 
 Task<std::shared_ptr<loop::Removal>> Operations::make_removal(Target target, loop::RemovalOptions options) {
   const Device* device = parts_.registry.find(target.number);
-  if (device == nullptr || device->terms.served_locally) {
-    co_return std::make_shared<loop::Removal>(parts_.loops, target.number, target.disk_sequence, options);
-  }
-  struct Helped : HelperWay {
+  const bool local = device == nullptr || device->terms.served_locally;
+  // What a removal needs to go on for as long as anybody holds it.
+  struct WithWay {
+    std::unique_ptr<loop::KernelWay> way;
     loop::Removal removal;
-    Helped(loop::LoopManager& direct, loop::FileHelpers& helpers, uid_t uid, Target t, loop::RemovalOptions o)
-        : HelperWay(direct, helpers, uid), removal(loops, t.number, t.disk_sequence, o) {}
   };
-  const auto make = [&loops = parts_.loops, &helpers = parts_.helpers, uid = device->terms.owner, target,
-                     options] {
-    const auto helped = std::make_shared<Helped>(loops, helpers, uid, target, options);
-    return std::shared_ptr<loop::Removal>(helped, &helped->removal);
+  const auto make = [&helpers = parts_.helpers, uid = device == nullptr ? 0 : device->terms.owner, local,
+                     target, options] {
+    auto way = helpers.way(local, uid);
+    loop::LoopManager& loops = way->manager();
+    const std::shared_ptr<WithWay> made(
+        new WithWay{std::move(way), {loops, target.number, target.disk_sequence, options}});
+    return std::shared_ptr<loop::Removal>(made, &made->removal);
   };
+  if (local) co_return make();
   std::shared_ptr<loop::Removal> removal = co_await on_worker(parts_.scheduler, kernel_lane, make);
   co_return removal;
 }

@@ -62,7 +62,7 @@ class Service {
       : kernel_(loop::make_linux_loop_kernel()),
         records_(line.state_directory),
         loops_(*kernel_, &records_),
-        helpers_(*kernel_, file_helper_program(), Limits().file_patience),
+        helpers_(loops_, file_helper_program(), Limits().file_patience),
         calls_(events_,
                [](auto exception) { log::error("a call failed to be answered: " + text_of(exception)); }),
         looks_(events_, [](auto exception) { log::error("cannot follow a device: " + text_of(exception)); }),
