@@ -106,6 +106,7 @@ Task<std::string> AttachOperations::attach_file(Caller caller, loop::UniqueFd fi
   co_await wait_until_ready(attachment);
   const Target target = publish(attachment);
   std::string path = context_.require_device(target).path();
+  number_lock.release();
   // Left while the kernel was at work: nobody heard of the device that was to come.
   if (options.lease && !caller.clientele->is_known(caller.name)) co_await removing_.end_lease(target);
   co_return path;
