@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sums up the tests of a `meson test` run from its JSON logs, and names those that were skipped.
 
-Of a GoogleTest program its own tests are counted, of any other the program. The last line is the total.
+Of a program that speaks GoogleTest's or TAP's language its own tests are counted, of any other the program. The last line is the total.
 Exit code: 0, or 1 where a test failed, none was run, or (with --no-skips) one was skipped.
 """
 import json
@@ -9,6 +9,7 @@ import re
 import sys
 
 GOOD = {'OK', 'EXPECTEDFAIL', 'SKIP'}
+TAP = re.compile(r'(ok|not ok) \d+ - .*$')
 OUTCOME = re.compile(r'\[ +(OK|FAILED|SKIPPED) +\] (\S+?),? .*\(\d+ ms\)$')
 
 
@@ -22,6 +23,8 @@ class Total:
         lines = result.get('stdout', '').splitlines()
         if any(line.startswith('[==========] Running') for line in lines):
             self.add_googletest(lines, result['result'])
+        elif any(TAP.match(line) for line in lines):
+            self.add_tap(lines, result['result'])
         elif result['result'] == 'SKIP':
             self.skipped.append(result['name'])
         elif result['result'] in GOOD:
@@ -44,6 +47,14 @@ class Total:
                 failed += 1
             else:
                 self.skipped.append(f'{match[2]}: {reason}')
+        self.add_failures(failed, outcome)
+
+    def add_tap(self, lines, outcome):
+        outcomes = [match[1] for match in map(TAP.match, lines) if match]
+        self.passed += outcomes.count('ok')
+        self.add_failures(outcomes.count('not ok'), outcome)
+
+    def add_failures(self, failed, outcome):
         if outcome not in GOOD and failed == 0:
             failed = 1  # a crash, a timeout, something left behind at the end
         self.failed += failed

@@ -187,35 +187,24 @@ TEST_F(ByWayOfAHelper, AServiceThatDiesInTheMiddleLeavesNothing) {
 
 TEST(FileHelpers, AreBoundedForEachUser) {
   FakeLoopKernel kernel;
-  LoopManager manager(kernel);
   // Reads its standard input to the end, and so never answers.
-  FileHelpers helpers(manager, "/usr/bin/tail", no_patience);
-  std::vector<std::unique_ptr<KernelWay>> started;
+  FileHelpers helpers(kernel, "/usr/bin/tail", no_patience);
+  std::vector<std::unique_ptr<HelperKernel>> started;
   try {
-    for (int i = 0; i < 100; ++i) started.push_back(helpers.way(false, 1000));
+    for (int i = 0; i < 100; ++i) started.push_back(helpers.start(1000));
     ADD_FAILURE() << "no limit";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Errc::limits_exceeded);
   }
   EXPECT_EQ(started.size(), 8U);
-  EXPECT_NO_THROW(helpers.way(false, 1001));
-}
-
-TEST(FileHelpers, AreNotStartedForFilesThatTheKernelServes) {
-  FakeLoopKernel kernel;
-  LoopManager manager(kernel);
-  FileHelpers helpers(manager, "/nonexistent/loopd-file-helper", no_patience);
-  const auto way = helpers.way(true, 1000);
-  EXPECT_EQ(&way->kernel(), &kernel);
-  EXPECT_EQ(&way->manager(), &manager);
+  EXPECT_NO_THROW(helpers.start(1001));
 }
 
 TEST(FileHelpers, SayWhichProgramIsMissing) {
   FakeLoopKernel kernel;
-  LoopManager manager(kernel);
-  FileHelpers helpers(manager, "/nonexistent/loopd-file-helper", no_patience);
+  FileHelpers helpers(kernel, "/nonexistent/loopd-file-helper", no_patience);
   try {
-    helpers.way(false, 0);
+    helpers.start(0);
     FAIL() << "it was started";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("/nonexistent/loopd-file-helper"), std::string::npos);

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What scenarios have at hand inside the container."""
+import os
+import subprocess
+import sys
+import time
+import traceback
+import unittest
+
+from jeepney import DBusAddress, MessageFlag, MessageType, new_method_call
+from jeepney.io.blocking import open_dbus_connection
+
+NAME = 'org.example.Loop1'
+ROOT = '/org/example/Loop1'
+MANAGER = NAME + '.Manager'
+DEADLINE = 20  # seconds, for whatever is waited for
+
+
+def run(*command, check=True, user=None, **kwargs):
+    """Runs a command and returns its standard output, without the last newline."""
+    if user:
+        command = ('runuser', '-u', user, '--', *command)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=kwargs.pop('timeout', DEADLINE),
+                          stdin=kwargs.pop('stdin', subprocess.DEVNULL), check=False, **kwargs)
+    if check and done.returncode != 0:
+        raise AssertionError(f'{" ".join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}')
+    return done.stdout.rstrip('\n') if check else done
+
+
+def unit(name, what):
+    """A property of a unit, as systemd has it now."""
+    return run('systemctl', 'show', '--value', '--property', what, name)
+
+
+def wait_until(what, condition):
+    """Polls: for conditions that no event announces to a script."""
+    deadline = time.monotonic() + DEADLINE
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f'waited in vain: {what}')
+        time.sleep(0.01)
+    return value
+
+
+def image(path, size=1 << 20, owner=None, mode=0o600):
+    """A sparse file; the directories above it are made."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'wb') as file:
+        file.truncate(size)
+    os.chmod(path, mode)
+    if owner:
+        run('chown', owner, path)
+    return path
+
+
+def sysfs(device, attribute):
+    """An attribute of a device that is named by its object path or node."""
+    with open(f'/sys/class/block/{os.path.basename(device)}/{attribute}', encoding='utf-8') as file:
+        return file.read().rstrip('\n')
+
+
+class BusError(Exception):
+    def __init__(self, name, message):
+        super().__init__(f'{name}: {message}')
+        self.name = name
+
+
+class Client:
+    """A connection to a bus, or to the service's own socket, and calls of the service on it."""
+
+    def __init__(self, bus='SYSTEM'):
+        self.connection = open_dbus_connection(bus, enable_fds=True)
+
+    def close(self):
+        self.connection.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def call(self, path, interface, method, signature='', *arguments):
+        """The reply's one value, or a tuple of several; BusError for an error."""
+        message = new_method_call(DBusAddress(path, NAME, interface), method, signature, arguments)
+        return self.reply_of(self.connection.send_and_get_reply(message, timeout=DEADLINE))
+
+    @staticmethod
+    def reply_of(reply):
+        if reply.header.message_type == MessageType.error:
+            raise BusError(reply.header.fields[4], reply.body[0] if reply.body else '')
+        return reply.body[0] if len(reply.body) == 1 else reply.body
+
+    def manager(self, method, signature='', *arguments):
+        return self.call(ROOT, MANAGER, method, signature, *arguments)
+
+    def device(self, path, method, signature='', *arguments):
+        return self.call(path, NAME, method, signature, *arguments)
+
+    def get(self, path, name, interface=NAME):
+        return self.call(path, 'org.freedesktop.DBus.Properties', 'Get', 'ss', interface, name)[1]
+
+    def attach_path(self, path, **options):
+        return self.manager('AttachPath', 'sa{sv}', path, variants(options))
+
+    def attach(self, path, mode='r+b', **options):
+        with open(path, mode) as file:
+            return self.manager('Attach', 'ha{sv}', file, variants(options))
+
+
+def variants(options):
+    """Keyword arguments as options: partition_scan=True is 'partition-scan'. Numbers are t, but for those of type u."""
+    def variant(key, value):
+        if isinstance(value, bool):
+            return 'b', value
+        if isinstance(value, int):
+            return ('u' if key in ('block-size', 'number') else 't'), value
+        return 's', value
+    named = {key.replace('_', '-'): value for key, value in options.items()}
+    return {key: variant(key, value) for key, value in named.items()}
+
+
+class Scenario(unittest.TestCase):
+    """Base of the checks: each method test_a_sentence is one, in the order of the source."""
+
+    def assertError(self, name, function, *arguments, **options):
+        """The call fails with this D-Bus error."""
+        with self.assertRaises(BusError) as caught:
+            function(*arguments, **options)
+        self.assertEqual(caught.exception.name, name, str(caught.exception))
+
+
+class Loader(unittest.TestLoader):
+    def getTestCaseNames(self, testCaseClass):
+        names = super().getTestCaseNames(testCaseClass)
+        return sorted(names, key=lambda name: getattr(testCaseClass, name).__code__.co_firstlineno)
+
+
+class Tap(unittest.TestResult):
+    """Says 'ok - SENTENCE' or 'not ok - SENTENCE' for each check, and why not. run.py gives the numbers."""
+
+    def sentence(self, test):
+        return getattr(test, '_testMethodName', str(test)).removeprefix('test_').replace('_', ' ')
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        print('ok -', self.sentence(test))
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.explain(test, err)
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.explain(test, err)
+
+    def explain(self, test, err):
+        print('not ok -', self.sentence(test))
+        for line in ''.join(traceback.format_exception(*err)).splitlines():
+            print('#', line)
+
+
+def main():
+    result = Tap()
+    Loader().loadTestsFromModule(sys.modules['__main__']).run(result)
+    print('done')
+    sys.exit(0 if result.wasSuccessful() else 1)
