@@ -10,8 +10,17 @@
 
 namespace loop {
 
-FileHelpers::FileHelpers(LoopKernel& local, std::string program, std::chrono::milliseconds patience)
-    : local_(local), program_(std::move(program)), patience_(patience) {}
+KernelWay::KernelWay(LoopManager& direct, std::unique_ptr<HelperKernel> helper)
+    : direct_(direct), helper_(std::move(helper)) {
+  if (helper_) by_helper_.emplace(direct_, *helper_);
+}
+
+FileHelpers::FileHelpers(LoopManager& direct, std::string program, std::chrono::milliseconds patience)
+    : direct_(direct), program_(std::move(program)), patience_(patience) {}
+
+std::unique_ptr<KernelWay> FileHelpers::way(bool served_locally, uid_t uid) {
+  return std::make_unique<KernelWay>(direct_, served_locally ? nullptr : start(uid));
+}
 
 std::unique_ptr<HelperKernel> FileHelpers::start(uid_t uid) {
   const std::lock_guard lock(mutex_);
@@ -21,7 +30,7 @@ std::unique_ptr<HelperKernel> FileHelpers::start(uid_t uid) {
   if (of_user >= most_per_user || running_.size() >= most_in_all) {
     throw Error(Errc::limits_exceeded, "file: too many calls wait for file systems that do not answer");
   }
-  auto kernel = std::make_unique<HelperKernel>(local_, program_, patience_);
+  auto kernel = std::make_unique<HelperKernel>(direct_.kernel(), program_, patience_);
   running_.push_back({uid, kernel->take_process()});
   return kernel;
 }

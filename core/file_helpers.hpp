@@ -8,23 +8,45 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "core/helper_kernel.hpp"
+#include "core/loop_manager.hpp"
 #include "core/unique_fd.hpp"
 
 namespace loop {
+
+// How one operation reaches the kernel: directly, or by way of a helper process of
+// its own. The file's server can be waited for in `kernel()` and `manager()` alike;
+// the helper is left alone at the end.
+class KernelWay {
+ public:
+  // Null: directly. `direct` is borrowed.
+  KernelWay(LoopManager& direct, std::unique_ptr<HelperKernel> helper);
+  KernelWay(const KernelWay&) = delete;
+  KernelWay& operator=(const KernelWay&) = delete;
+
+  LoopKernel& kernel() { return manager().kernel(); }
+  LoopManager& manager() { return by_helper_ ? *by_helper_ : direct_; }
+
+ private:
+  LoopManager& direct_;
+  std::unique_ptr<HelperKernel> helper_;
+  std::optional<LoopManager> by_helper_;
+};
 
 // Starts helper processes, and bounds how many there are: one that waits for a
 // file system's server stays until that answers. Thread-safe.
 class FileHelpers {
  public:
-  // `local` must outlive every helper.
-  FileHelpers(LoopKernel& local, std::string program, std::chrono::milliseconds patience);
+  // `direct` must outlive every way.
+  FileHelpers(LoopManager& direct, std::string program, std::chrono::milliseconds patience);
 
-  // For one operation of this user. Takes a millisecond. Throws Error
+  // For one operation of this user on one file. By a helper, which takes a
+  // millisecond to start, unless the kernel alone serves the file. Throws Error
   // limits_exceeded, failed.
-  std::unique_ptr<HelperKernel> start(uid_t uid);
+  std::unique_ptr<KernelWay> way(bool served_locally, uid_t uid);
 
  private:
   static constexpr size_t most_per_user = 8;
@@ -35,9 +57,10 @@ class FileHelpers {
     UniqueFd process;
   };
 
+  std::unique_ptr<HelperKernel> start(uid_t uid);
   void forget_ended();
 
-  LoopKernel& local_;
+  LoopManager& direct_;
   std::string program_;
   std::chrono::milliseconds patience_;
   std::mutex mutex_;

@@ -31,7 +31,8 @@ BusConnection::BusConnection(sd_bus* bus, const ServiceParts& parts)
       calls_(parts.calls),
       clients_(*connection_, bus),
       authorizer_(*connection_) {
-  clients_.on_leave([this](const std::string& name) { calls_.start(operations_.client_left(id(), name)); });
+  clients_.on_leave(
+      [this](const std::string& name) { calls_.start(operations_.removing().client_left(id(), name)); });
 }
 
 // Closed first: sdbus-c++ would flush, and wait for a bus that does not read.

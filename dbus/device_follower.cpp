@@ -37,9 +37,8 @@ constexpr auto clean_up_patience = 5s;
 // vanish at its last close.
 void take_back_detach(loop::LoopManager& loops, loop::FileHelpers& helpers, loop::AttachmentRecord record) {
   try {
-    const auto helper = record.served_locally ? nullptr : helpers.start(record.owner);
-    loop::LoopKernel& way = helper ? *helper : loops.kernel();
-    loop::set_autoclear(way, record.number, record.disk_sequence, false);
+    const auto way = helpers.way(record.served_locally, record.owner);
+    loop::set_autoclear(way->kernel(), record.number, record.disk_sequence, false);
     record.detaching = false;
     loops.records()->write(record);
   } catch (const loop::Error&) {
@@ -161,15 +160,11 @@ Task<void> DeviceFollower::sync_if_rewritten(unsigned number) {
   if (known == nullptr || !known->terms.keeps_partitions) co_return;
   const uint64_t sequence = known->snapshot.disk_sequence;
   if (unresponsive_.contains(sequence)) co_return;
-  const auto work = [&kernel = loops_.kernel(), &helpers = helpers_, terms = known->terms, number, sequence] {
+  const auto work = [&helpers = helpers_, terms = known->terms, number, sequence] {
+    const auto way = helpers.way(terms.served_locally, terms.owner);
     // A table that can't be found may be cut or half-written; who wants the
     // partitions gone says so by RescanPartitions.
-    constexpr auto careful = loop::WithoutTable::change_nothing;
-    if (terms.served_locally) {
-      loop::sync_partitions(kernel, number, sequence, careful);
-    } else {
-      loop::sync_partitions(*helpers.start(terms.owner), number, sequence, careful);
-    }
+    loop::sync_partitions(way->kernel(), number, sequence, loop::WithoutTable::change_nothing);
   };
   try {
     co_await on_worker(scheduler_, file_lane, work, Clock::now() + describe_patience);
@@ -222,11 +217,9 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   if (!unresponsive_.contains(sequence)) {
     // The examination travels by value: should the worker come back late, it
     // writes into what nobody reads any more.
-    const auto describe = [this, &kernel, terms,
-                           examination = *found]() mutable -> std::optional<loop::Examination> {
-      const auto helper = terms.served_locally ? nullptr : helpers_.start(terms.owner);
-      loop::LoopKernel& way = helper ? *helper : kernel;
-      if (!loop::describe(way, examination)) return std::nullopt;
+    const auto describe = [this, terms, examination = *found]() mutable -> std::optional<loop::Examination> {
+      const auto way = helpers_.way(terms.served_locally, terms.owner);
+      if (!loop::describe(way->kernel(), examination)) return std::nullopt;
       const loop::DeviceSnapshot& snapshot = examination.snapshot;
       const bool watchable = terms.served_locally && !snapshot.backing_file_deleted;
       backing_files_.watch(snapshot.number, watchable ? snapshot.backing_file : "", snapshot.backing);
@@ -394,14 +387,12 @@ Task<void> DeviceFollower::reconcile_records() {
       if (!snapshot || snapshot->disk_sequence == intent.disk_sequence) continue;
       if (records.find(snapshot->disk_sequence)) continue;  // it was completed
       loop::Examination examination{*snapshot, {}, true};
-      const auto helper = intent.served_locally ? nullptr : helpers.start(intent.owner);
-      loop::LoopKernel& way = helper ? *helper : loops.kernel();
-      loop::LoopManager by_that_way(loops, way);
-      const bool ours = loop::describe(way, examination) && examination.snapshot.identified &&
+      const auto way = helpers.way(intent.served_locally, intent.owner);
+      const bool ours = loop::describe(way->kernel(), examination) && examination.snapshot.identified &&
                         examination.snapshot.backing == intent.backing;
       if (!ours) continue;
       try {
-        loop::remove(by_that_way, intent.number, snapshot->disk_sequence);
+        loop::remove(way->manager(), intent.number, snapshot->disk_sequence);
       } catch (const loop::Error&) {
         // In use by now: it stays, and belongs to nobody.
       }

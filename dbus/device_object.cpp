@@ -11,7 +11,7 @@ namespace {
 
 // Names the caller, then calls the operation. A free function, as the object may
 // be gone before the answer comes.
-template <typename Answer, typename... Parameters, typename... Arguments>
+template <typename Operations, typename Answer, typename... Parameters, typename... Arguments>
 Task<Answer> call(Operations& operations, Task<Caller> asked,
                   Task<Answer> (Operations::*operation)(Caller, Target, Parameters...), Target target,
                   Arguments... arguments) {
@@ -56,37 +56,43 @@ void DeviceObject::Resize(sdbus::Result<uint64_t, uint64_t>&& result) {
 
 void DeviceObject::ResizeWithOptions(sdbus::Result<uint64_t, uint64_t>&& result, Options options) {
   answer_call(context_, alive_, std::move(result),
-              call(context_.operations, context_.caller(), &Operations::resize, target(), std::move(options)),
+              call(context_.operations.changing(), context_.caller(), &ChangeOperations::resize, target(),
+                   std::move(options)),
               both_sizes);
 }
 
 void DeviceObject::Open(sdbus::Result<sdbus::UnixFd>&& result, std::string mode) {
   const auto convert = [](const loop::UniqueFd& fd) { return std::tuple(sdbus::UnixFd(fd.get())); };
   answer_call(context_, alive_, std::move(result),
-              call(context_.operations, context_.caller(), &Operations::open, target(), std::move(mode)),
+              call(context_.operations.changing(), context_.caller(), &ChangeOperations::open, target(),
+                   std::move(mode)),
               convert);
 }
 
 void DeviceObject::SetAutoclear(sdbus::Result<>&& result, bool enable) {
   answer_call(context_, alive_, std::move(result),
-              call(context_.operations, context_.caller(), &Operations::set_autoclear, target(), enable));
+              call(context_.operations.changing(), context_.caller(), &ChangeOperations::set_autoclear,
+                   target(), enable));
 }
 
 void DeviceObject::SetDirectIO(sdbus::Result<>&& result, bool enable) {
   answer_call(context_, alive_, std::move(result),
-              call(context_.operations, context_.caller(), &Operations::set_direct_io, target(), enable));
+              call(context_.operations.changing(), context_.caller(), &ChangeOperations::set_direct_io,
+                   target(), enable));
 }
 
 void DeviceObject::RescanPartitions(sdbus::Result<>&& result) {
   answer_call(context_, alive_, std::move(result),
-              call(context_.operations, context_.caller(), &Operations::rescan_partitions, target()));
+              call(context_.operations.changing(), context_.caller(), &ChangeOperations::rescan_partitions,
+                   target()));
 }
 
 void DeviceObject::Remove(sdbus::Result<>&& result) { RemoveWithOptions(std::move(result), {}); }
 
 void DeviceObject::RemoveWithOptions(sdbus::Result<>&& result, Options options) {
   answer_call(context_, alive_, std::move(result),
-              call(context_.operations, context_.caller(), &Operations::remove, target(), std::move(options)),
+              call(context_.operations.removing(), context_.caller(), &RemoveOperations::remove, target(),
+                   std::move(options)),
               [](const AfterRemoval&) { return std::tuple<>(); });
 }
 
@@ -101,7 +107,7 @@ const loop::DeviceSnapshot& DeviceObject::fresh_snapshot() {
   const uint64_t message = context_.message_id();
   if (message != 0 && message != refreshed_for_) {
     refreshed_for_ = message;
-    context_.operations.refresh(number_);
+    context_.operations.finding().refresh(number_);
   }
   return snapshot();
 }

@@ -20,26 +20,27 @@ std::tuple<std::vector<sdbus::ObjectPath>> many_paths(const Paths& paths) {
 // afterwards: parameters by value, as the object may be gone by then.
 Task<std::string> attach(Operations& operations, Task<Caller> asked, loop::UniqueFd file, Options options) {
   Caller caller = co_await asked;
-  std::string path = co_await operations.attach(std::move(caller), std::move(file), std::move(options));
+  std::string path =
+      co_await operations.attaching().attach(std::move(caller), std::move(file), std::move(options));
   co_return path;
 }
 
 Task<std::string> attach_path(Operations& operations, Task<Caller> asked, std::string path, Options options) {
   Caller caller = co_await asked;
   std::string object =
-      co_await operations.attach_path(std::move(caller), std::move(path), std::move(options));
+      co_await operations.attaching().attach_path(std::move(caller), std::move(path), std::move(options));
   co_return object;
 }
 
-Task<Operations::ProbeResult> probe(Operations& operations, Task<Caller> asked, loop::UniqueFd file,
-                                    Options options) {
+Task<FindOperations::ProbeResult> probe(Operations& operations, Task<Caller> asked, loop::UniqueFd file,
+                                        Options options) {
   Caller caller = co_await asked;
-  Operations::ProbeResult result =
-      co_await operations.probe(std::move(caller), std::move(file), std::move(options));
+  FindOperations::ProbeResult result =
+      co_await operations.finding().probe(std::move(caller), std::move(file), std::move(options));
   co_return result;
 }
 
-std::tuple<Options> fact_dictionary(const Operations::ProbeResult& result) {
+std::tuple<Options> fact_dictionary(const FindOperations::ProbeResult& result) {
   Options facts;
   facts.emplace("size", sdbus::Variant(result.facts.size));
   facts.emplace("block-size", sdbus::Variant(uint32_t{result.facts.block_size}));
@@ -54,7 +55,7 @@ std::tuple<Options> fact_dictionary(const Operations::ProbeResult& result) {
 
 Task<Paths> find_by_path(Operations& operations, Task<Caller> asked, std::string path) {
   Caller caller = co_await asked;
-  Paths paths = co_await operations.find_by_path(std::move(caller), std::move(path));
+  Paths paths = co_await operations.finding().find_by_path(std::move(caller), std::move(path));
   co_return paths;
 }
 
@@ -92,13 +93,13 @@ void ManagerObject::Probe(sdbus::Result<Options>&& result, sdbus::UnixFd file, O
 }
 
 void ManagerObject::GetDevice(sdbus::Result<Path>&& result, std::string dev_path) {
-  answer_call(context_, alive_, std::move(result), context_.operations.get_device(std::move(dev_path)),
-              one_path);
+  answer_call(context_, alive_, std::move(result),
+              context_.operations.finding().get_device(std::move(dev_path)), one_path);
 }
 
 void ManagerObject::FindByFile(sdbus::Result<std::vector<Path>>&& result, sdbus::UnixFd file) {
   answer_call(context_, alive_, std::move(result),
-              context_.operations.find_by_file(loop::UniqueFd(file.release())), many_paths);
+              context_.operations.finding().find_by_file(loop::UniqueFd(file.release())), many_paths);
 }
 
 void ManagerObject::FindByPath(sdbus::Result<std::vector<Path>>&& result, std::string path) {
@@ -107,14 +108,14 @@ void ManagerObject::FindByPath(sdbus::Result<std::vector<Path>>&& result, std::s
 }
 
 void ManagerObject::ListDevices(sdbus::Result<std::vector<Listed>>&& result) {
-  const auto convert = [](const Operations::Listing& listing) {
+  const auto convert = [](const FindOperations::Listing& listing) {
     std::vector<Listed> rows;
     for (const auto& [object, dev_path, file, reference] : listing) {
       rows.emplace_back(Path(object), dev_path, file, reference);
     }
     return std::tuple(std::move(rows));
   };
-  answer_call(context_, alive_, std::move(result), context_.operations.list_devices(), convert);
+  answer_call(context_, alive_, std::move(result), context_.operations.finding().list_devices(), convert);
 }
 
 std::string ManagerObject::Version() { return context_.version; }

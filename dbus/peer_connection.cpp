@@ -31,7 +31,7 @@ PeerConnection::~PeerConnection() { sd_bus_close(bus_); }
 void PeerConnection::closed() {
   open_ = false;
   tree_.reset();
-  calls_.start(operations_.client_left(run_, name_));
+  calls_.start(operations_.removing().client_left(run_, name_));
 }
 
 // The socket is root's alone.

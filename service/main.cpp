@@ -62,7 +62,7 @@ class Service {
       : kernel_(loop::make_linux_loop_kernel()),
         records_(line.state_directory),
         loops_(*kernel_, &records_),
-        helpers_(*kernel_, file_helper_program(), Limits().file_patience),
+        helpers_(loops_, file_helper_program(), Limits().file_patience),
         calls_(events_,
                [](auto exception) { log::error("a call failed to be answered: " + text_of(exception)); }),
         looks_(events_, [](auto exception) { log::error("cannot follow a device: " + text_of(exception)); }),
@@ -132,7 +132,7 @@ class Service {
 
   void take_events() {
     while (const auto event = monitor_.next()) follower_.handle(*event);
-    if (monitor_.take_other_change()) looks_.start(operations_.arm_autoclear());
+    if (monitor_.take_other_change()) looks_.start(operations_.changing().arm_autoclear());
     if (monitor_.take_overflow()) {
       log::warning("device events were lost, looking at every device again");
       looks_.start(follower_.enumerate());
@@ -148,7 +148,7 @@ class Service {
     mounts_source_ = events_.on_readable(mounts_.fd(), [this] {
       mounts_.drain();
       operations_.mounts_changed();
-      looks_.start(operations_.arm_autoclear());
+      looks_.start(operations_.changing().arm_autoclear());
     });
   }
 
@@ -160,8 +160,8 @@ class Service {
     }
     // Nobody is served before the tree is complete: who finds us finds all.
     co_await follower_.enumerate();
-    co_await operations_.end_private_leases();
-    co_await operations_.arm_autoclear();
+    co_await operations_.removing().end_private_leases();
+    co_await operations_.changing().arm_autoclear();
     std::string failure;
     try {
       for (loop::UniqueFd& socket : std::exchange(listeners_, {})) peers_.listen(std::move(socket));
@@ -178,7 +178,7 @@ class Service {
   }
 
   void serve_bus(const std::shared_ptr<BusConnection>& connection) {
-    looks_.start(operations_.check_leases({connection, &connection->clients()}));
+    looks_.start(operations_.removing().check_leases({connection, &connection->clients()}));
     connection->request_name([this](int error) {
       if (error == 0) return;
       const std::string reason = std::generic_category().message(error);

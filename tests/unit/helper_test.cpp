@@ -187,24 +187,35 @@ TEST_F(ByWayOfAHelper, AServiceThatDiesInTheMiddleLeavesNothing) {
 
 TEST(FileHelpers, AreBoundedForEachUser) {
   FakeLoopKernel kernel;
+  LoopManager manager(kernel);
   // Reads its standard input to the end, and so never answers.
-  FileHelpers helpers(kernel, "/usr/bin/tail", no_patience);
-  std::vector<std::unique_ptr<HelperKernel>> started;
+  FileHelpers helpers(manager, "/usr/bin/tail", no_patience);
+  std::vector<std::unique_ptr<KernelWay>> started;
   try {
-    for (int i = 0; i < 100; ++i) started.push_back(helpers.start(1000));
+    for (int i = 0; i < 100; ++i) started.push_back(helpers.way(false, 1000));
     ADD_FAILURE() << "no limit";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Errc::limits_exceeded);
   }
   EXPECT_EQ(started.size(), 8U);
-  EXPECT_NO_THROW(helpers.start(1001));
+  EXPECT_NO_THROW(helpers.way(false, 1001));
+}
+
+TEST(FileHelpers, AreNotStartedForFilesThatTheKernelServes) {
+  FakeLoopKernel kernel;
+  LoopManager manager(kernel);
+  FileHelpers helpers(manager, "/nonexistent/loopd-file-helper", no_patience);
+  const auto way = helpers.way(true, 1000);
+  EXPECT_EQ(&way->kernel(), &kernel);
+  EXPECT_EQ(&way->manager(), &manager);
 }
 
 TEST(FileHelpers, SayWhichProgramIsMissing) {
   FakeLoopKernel kernel;
-  FileHelpers helpers(kernel, "/nonexistent/loopd-file-helper", no_patience);
+  LoopManager manager(kernel);
+  FileHelpers helpers(manager, "/nonexistent/loopd-file-helper", no_patience);
   try {
-    helpers.start(0);
+    helpers.way(false, 0);
     FAIL() << "it was started";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("/nonexistent/loopd-file-helper"), std::string::npos);

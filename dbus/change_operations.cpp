@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "dbus/change_operations.hpp"
+
+#include <exception>
+#include <utility>
+#include <vector>
+
+#include "core/device_settings.hpp"
+#include "core/error.hpp"
+#include "core/partitioning.hpp"
+#include "dbus/errors.hpp"
+
+namespace loopd {
+
+Task<loop::DeviceSizes> ChangeOperations::resize(Caller caller, Target target, Options options) {
+  const OperationContext::FileCall call(context_, caller.uid);
+  const loop::ResizeOptions decoded = decode_resize_options(options);
+  co_await context_.authorize_on_device(caller, "Resize", target);
+  const auto work = [target, decoded](loop::LoopKernel& kernel) {
+    return loop::resize(kernel, target.number, target.disk_sequence, decoded);
+  };
+  const loop::DeviceSizes sizes = co_await context_.work_on_device(caller, target, work);
+  co_return sizes;
+}
+
+Task<loop::UniqueFd> ChangeOperations::open(Caller caller, Target target, std::string mode) {
+  const OperationContext::FileCall call(context_, caller.uid);
+  if (mode != "r" && mode != "rw") throw_invalid("mode: '" + mode + "' is neither r nor rw");
+  co_await context_.authorize_on_device(caller, "Open", target);
+  const bool arm = context_.require_device(target).terms.autoclear_pending;
+  const auto work = [target, arm, writable = mode == "rw"](loop::LoopKernel& kernel) {
+    loop::UniqueFd fd = loop::open_device(kernel, target.number, target.disk_sequence, writable);
+    if (arm) loop::set_autoclear(kernel, target.number, target.disk_sequence, true);  // this is the first use
+    return fd;
+  };
+  loop::UniqueFd fd = co_await context_.work_on_device(caller, target, work);
+  if (arm) {
+    loop::AttachmentTerms terms = context_.require_device(target).terms;
+    terms.autoclear_pending = false;
+    context_.remember(context_.require_device(target), terms);
+  }
+  co_return fd;
+}
+
+Task<void> ChangeOperations::set_autoclear(Caller caller, Target target, bool enable) {
+  const OperationContext::FileCall call(context_, caller.uid);
+  co_await context_.authorize_on_device(caller, "SetAutoclear", target);
+  // Set on a device that nobody uses, the kernel's flag would end it at once.
+  const auto work = [target, enable](loop::LoopKernel& kernel) {
+    const bool now = !enable || loop::is_used_exclusively(kernel, target.number);
+    if (now) loop::set_autoclear(kernel, target.number, target.disk_sequence, enable);
+    return now;
+  };
+  const bool done = co_await context_.work_on_device(caller, target, work);
+  loop::AttachmentTerms terms = context_.require_device(target).terms;
+  terms.autoclear_pending = enable && !done;
+  if (enable) terms.delete_node = true;
+  context_.remember(context_.require_device(target), terms);
+}
+
+Task<void> ChangeOperations::arm_autoclear() {
+  std::vector<Target> pending;
+  for (const auto& [number, device] : context_.parts.registry.devices()) {
+    if (device.terms.autoclear_pending) pending.push_back({number, device.snapshot.disk_sequence});
+  }
+  for (const Target& target : pending) {
+    const auto work = [target](loop::LoopKernel& kernel) {
+      const bool used = loop::is_used_exclusively(kernel, target.number);
+      if (used) loop::set_autoclear(kernel, target.number, target.disk_sequence, true);
+      return used;
+    };
+    try {
+      const bool armed = co_await context_.work_on_device(Caller(), target, work);
+      if (!armed) continue;
+      loop::AttachmentTerms terms = context_.require_device(target).terms;
+      terms.autoclear_pending = false;
+      context_.remember(context_.require_device(target), terms);
+    } catch (const loop::Error&) {
+      // Gone in the meantime; or it does not answer, and is tried again at the
+      // next change.
+    }
+  }
+}
+
+Task<void> ChangeOperations::set_direct_io(Caller caller, Target target, bool enable) {
+  const OperationContext::FileCall call(context_, caller.uid);
+  co_await context_.authorize_on_device(caller, "SetDirectIO", target);
+  const auto work = [target, enable](loop::LoopKernel& kernel) {
+    loop::set_direct_io(kernel, target.number, target.disk_sequence, enable);
+  };
+  co_await context_.work_on_device(caller, target, work);
+}
+
+Task<void> ChangeOperations::rescan_partitions(Caller caller, Target target) {
+  const OperationContext::FileCall call(context_, caller.uid);
+  co_await context_.authorize_on_device(caller, "RescanPartitions", target);
+  const auto lock = co_await context_.numbers.acquire(target.number);
+  loop::AttachmentTerms terms = context_.require_device(target).terms;
+  terms.keeps_partitions = true;
+  context_.remember(context_.require_device(target), terms);
+
+  auto claim = context_.parts.loops.claim(target.number);
+  const auto work = [&helpers = context_.parts.helpers, uid = caller.uid, local = terms.served_locally,
+                     target] {
+    const auto way = helpers.way(local, uid);
+    return loop::sync_partitions(way->kernel(), target.number, target.disk_sequence);
+  };
+  std::exception_ptr failure;
+  try {
+    const std::vector<loop::TableEntry> added = co_await context_.on_patient_worker(
+        WorkLane{caller.uid, true}, loop::kernel_name(target.number), work);
+    co_await context_.parts.follower.wait_for_udev(target.number, target.disk_sequence, added);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  claim.release();
+  context_.parts.follower.settle(target.number);
+  co_await context_.parts.follower.look(target.number);
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace loopd

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "dbus/operation_context.hpp"
+
+#include <unistd.h>
+
+#include <array>
+#include <utility>
+
+#include "core/error.hpp"
+#include "core/file_locality.hpp"
+#include "core/utf8.hpp"
+#include "dbus/errors.hpp"
+#include "dbus/method_table.hpp"
+#include "dbus/names.hpp"
+
+namespace loopd {
+
+std::string describe_file(int fd) {
+  std::array<char, 4096> target{};
+  const std::string link = "/proc/self/fd/" + std::to_string(fd);
+  const ssize_t length = ::readlink(link.c_str(), target.data(), target.size());
+  return length <= 0 ? "" : loop::escape_to_utf8({target.data(), static_cast<size_t>(length)});
+}
+
+loop::Error file_timeout(const std::string& what) {
+  return {loop::Errc::timeout, what + ": the file system of the backing file does not answer"};
+}
+
+void require_absolute(const std::string& path) {
+  if (path.empty() || path[0] != '/') throw_invalid("path: '" + path + "' is not absolute");
+}
+
+OperationContext::FileCall::FileCall(OperationContext& context, uid_t uid) : context_(context), uid_(uid) {
+  unsigned& under_way = context_.file_calls_[uid_];
+  if (uid_ != 0 && under_way >= context_.limits.file_calls_per_user) {
+    throw_limits("user " + std::to_string(uid_) + " has " + std::to_string(under_way) +
+                 " calls under way, which is the limit");
+  }
+  ++under_way;
+}
+
+OperationContext::FileCall::~FileCall() {
+  if (--context_.file_calls_[uid_] == 0) context_.file_calls_.erase(uid_);
+}
+
+// Kept for each file system, as it means reading the mount table.
+bool OperationContext::is_served_locally(int fd, const loop::FileIdentity& file) {
+  if (file.block_device) return true;
+  const auto known = locality_.find(file.dev);
+  if (known != locality_.end()) return known->second;
+  const bool local = loop::is_served_locally(fd);
+  locality_.emplace(file.dev, local);
+  return local;
+}
+
+std::function<loop::UniqueFd()> OperationContext::path_opening(uid_t uid, std::string path,
+                                                               bool read_only) const {
+  return [&paths = parts.paths, &helpers = parts.helpers, uid, path = std::move(path), read_only] {
+    const auto way = helpers.way(paths.is_served_locally(path), uid);
+    return way->kernel().open_path(paths.root(), path, read_only);
+  };
+}
+
+Task<void> OperationContext::authorize(Caller caller, Action action, AuthorizationDetails details) {
+  if (action == Action::none || caller.uid == 0) co_return;
+  details.emplace("caller-uid", std::to_string(caller.uid));
+  co_await caller.clientele->require(caller, action, std::move(details));
+}
+
+const Device& OperationContext::require_device(Target target) const {
+  const std::string name = loop::kernel_name(target.number);
+  const Device* device = parts.registry.find(target.number);
+  if (device == nullptr) throw loop::Error(loop::Errc::not_attached, name + ": is not attached any more");
+  if (device->snapshot.disk_sequence != target.disk_sequence) {
+    throw loop::Error(loop::Errc::stale, name + ": is another attachment by now");
+  }
+  return *device;
+}
+
+Task<void> OperationContext::authorize_on_device(Caller caller, std::string member, Target target) {
+  const MethodRule& rule = *find_method(device_interface, member);
+  const Device& device = require_device(target);
+  if (rule.owner_may && caller.uid == device.terms.owner && caller.uid != unmapped_uid) co_return;
+  AuthorizationDetails details{
+      {"operation", member},
+      {"device", device.snapshot.dev_path()},
+      {"backing-file", loop::escape_to_utf8(device.snapshot.backing_file)},
+      {"owner-uid", std::to_string(device.terms.owner)},
+  };
+  co_await authorize(caller, rule.action, std::move(details));
+}
+
+void OperationContext::remember(const Device& known, const loop::AttachmentTerms& terms) {
+  const unsigned number = known.snapshot.number;
+  loop::AttachmentRecord record;
+  static_cast<loop::AttachmentTerms&>(record) = terms;
+  record.number = number;
+  record.disk_sequence = known.snapshot.disk_sequence;
+  record.backing = known.snapshot.backing;
+  if (parts.loops.records() && record.disk_sequence != 0) parts.loops.records()->write(record);
+  Device device = known;
+  device.terms = terms;
+  parts.registry.publish(std::move(device));
+}
+
+}  // namespace loopd

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <string>
+#include <type_traits>
+
+#include "core/device_name.hpp"
+#include "core/error.hpp"
+#include "core/file_helpers.hpp"
+#include "core/path_opener.hpp"
+#include "dbus/caller.hpp"
+#include "dbus/clientele.hpp"
+#include "dbus/device_follower.hpp"
+#include "dbus/keyed_locks.hpp"
+#include "dbus/object_registry.hpp"
+#include "dbus/scheduler.hpp"
+#include "dbus/task.hpp"
+
+namespace loopd {
+
+// One attachment: what a caller saw as a device's object.
+struct Target {
+  unsigned number = 0;
+  uint64_t disk_sequence = 0;
+
+  auto operator<=>(const Target&) const = default;
+};
+
+struct Limits {
+  unsigned devices_per_user = 64;                   // uid 0 is not limited
+  unsigned file_calls_per_user = 64;                // under way, that touch a backing file; nor here
+  std::chrono::milliseconds file_patience{15'000};  // for a backing file's server; clients wait 25 s
+};
+
+// Of work that waits for the kernel alone, whoever wants it.
+inline constexpr WorkLane kernel_lane{0, false};
+
+// What the kernel says of every user that a user namespace has no mapping for:
+// many people, so never an owner.
+inline constexpr uid_t unmapped_uid = 65534;
+
+// For polkit's dialog and rules. The link's text alone: looking at the file may
+// wait for its server.
+std::string describe_file(int fd);
+
+// Throws InvalidArgs.
+void require_absolute(const std::string& path);
+
+// What the operations share: the parts of the service, who may do what, and the
+// ways to a device that is alone on its number. Event loop's thread only.
+class OperationContext {
+ public:
+  // All borrowed.
+  struct Parts {
+    Scheduler& scheduler;
+    loop::LoopManager& loops;
+    const loop::PathOpener& paths;
+    loop::FileHelpers& helpers;
+    ObjectRegistry& registry;
+    DeviceFollower& follower;
+    std::function<void(const std::string&)> log;  // what an administrator wants to read later
+  };
+
+  OperationContext(Parts all, Limits how_many) : parts(all), limits(how_many), numbers(all.scheduler) {}
+
+  // One more call of a user that may wait for a file's server, for as long as this
+  // lives. Throws LimitsExceeded. Removing is not counted: it may go on in bulk.
+  class FileCall {
+   public:
+    FileCall(OperationContext& context, uid_t uid);
+    FileCall(const FileCall&) = delete;
+    FileCall& operator=(const FileCall&) = delete;
+    ~FileCall();
+
+   private:
+    OperationContext& context_;
+    uid_t uid_;
+  };
+
+  Task<void> authorize(Caller caller, Action action, AuthorizationDetails details);
+
+  // The device may be another one after the answer: look again.
+  Task<void> authorize_on_device(Caller caller, std::string member, Target target);
+
+  // Throws Error not_attached, stale.
+  const Device& require_device(Target target) const;
+
+  // Asks the kernel alone.
+  bool is_served_locally(int fd, const loop::FileIdentity& file);
+  void mounts_changed() { locality_.clear(); }
+
+  // Work for a worker: opens a backing file by path, in a helper process where the
+  // way to it may lead through a server that does not answer.
+  std::function<loop::UniqueFd()> path_opening(uid_t uid, std::string path, bool read_only) const;
+
+  // Runs what may wait for a backing file's server. Throws Error timeout, naming
+  // `what`; the work is left alone then.
+  template <typename Work>
+  Task<std::invoke_result_t<Work&>> on_patient_worker(WorkLane lane, std::string what, Work work);
+
+  // Changes a device on a worker, alone on its number, and publishes what it is
+  // afterwards. The kernel checks the disk sequence once more.
+  template <typename Work>
+  auto work_on_device(Caller caller, Target target, Work work)
+      -> Task<std::invoke_result_t<Work&, loop::LoopKernel&>>;
+
+  // What the kernel can't know of a device, for now and after a restart.
+  void remember(const Device& known, const loop::AttachmentTerms& terms);
+
+  const Parts parts;
+  const Limits limits;
+  NumberLocks numbers;
+
+ private:
+  std::map<dev_t, bool> locality_;        // by file system: what is_served_locally() said
+  std::map<uid_t, unsigned> file_calls_;  // under way, by user
+};
+
+loop::Error file_timeout(const std::string& what);
+
+template <typename Work>
+Task<std::invoke_result_t<Work&>> OperationContext::on_patient_worker(WorkLane lane, std::string what,
+                                                                      Work work) {
+  using Result = std::invoke_result_t<Work&>;
+  Task<Result> task = on_worker(parts.scheduler, lane, std::move(work), Clock::now() + limits.file_patience);
+  try {
+    if constexpr (std::is_void_v<Result>) {
+      co_await task;
+    } else {
+      Result result = co_await task;
+      co_return result;
+    }
+  } catch (const WorkTimedOut&) {
+    throw file_timeout(what);
+  }
+}
+
+template <typename Work>
+auto OperationContext::work_on_device(Caller caller, Target target, Work work)
+    -> Task<std::invoke_result_t<Work&, loop::LoopKernel&>> {
+  using Result = std::invoke_result_t<Work&, loop::LoopKernel&>;
+  const auto lock = co_await numbers.acquire(target.number);
+  const bool local = require_device(target).terms.served_locally;
+  const auto job = [&helpers = parts.helpers, uid = caller.uid, local, work]() mutable {
+    const auto way = helpers.way(local, uid);
+    return work(way->kernel());
+  };
+  Task<Result> task = on_patient_worker(WorkLane{caller.uid, true}, loop::kernel_name(target.number), job);
+  if constexpr (std::is_void_v<Result>) {
+    co_await task;
+    co_await parts.follower.look(target.number);
+  } else {
+    Result result = co_await task;
+    co_await parts.follower.look(target.number);
+    co_return result;
+  }
+}
+
+}  // namespace loopd

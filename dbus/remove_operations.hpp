@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "core/removal.hpp"
+#include "dbus/client_directory.hpp"
+#include "dbus/operation_context.hpp"
+#include "dbus/options.hpp"
+
+namespace loopd {
+
+// What follows the answer to a removal. A device's object has to stay until its
+// calls are answered: sd-bus checks a reply against the method's description,
+// which the object owns. Nothing else is dispatched between the answer and this,
+// so that the caller's next message finds it gone. Holds the number's lock and
+// claim. Does it all in the destructor at the latest.
+class AfterRemoval {
+ public:
+  AfterRemoval() = default;
+  AfterRemoval(OperationContext& context, Target target, NumberLocks::Lock lock);
+  AfterRemoval(AfterRemoval&& other) noexcept;
+  AfterRemoval& operator=(AfterRemoval&&) = delete;
+  ~AfterRemoval() { end(); }
+
+  void end();
+
+  bool gone = false;  // the device, at once
+
+ private:
+  OperationContext* context_ = nullptr;
+  Target target_;
+  NumberLocks::Lock lock_;
+  loop::NumberClaims::Claim claim_;
+};
+
+// Remove, and the leases that end in it.
+class RemoveOperations {
+ public:
+  // Borrowed.
+  explicit RemoveOperations(OperationContext& context) : context_(context) {}
+
+  Task<AfterRemoval> remove(Caller caller, Target target, Options options);
+
+  // Ends what the client held: its leases.
+  Task<void> client_left(std::string clientele, std::string name);
+
+  // At start: private peers of a service before this one are gone with it.
+  Task<void> end_private_leases();
+
+  // When the bus is there: ends the leases of clients that left unheard, while no
+  // service ran, or with the bus before: names start anew on another.
+  Task<void> check_leases(std::shared_ptr<ClientDirectory> bus);
+
+  // Removes the device, lazily if it is in use.
+  Task<void> end_lease(Target target);
+
+ private:
+  std::map<Target, loop::AttachmentTerms> leases() const;
+  Task<std::shared_ptr<loop::Removal>> make_removal(Target target, loop::RemovalOptions options);
+  Task<AfterRemoval> remove_now(Target target, RemoveOptions options);
+  Task<loop::Removal::State> try_removal(std::shared_ptr<loop::Removal> removal, Target target);
+  void defer_removal(Target target, bool keep_node);
+
+  OperationContext& context_;
+};
+
+}  // namespace loopd
