@@ -16,12 +16,11 @@ MANAGER = NAME + '.Manager'
 DEADLINE = 20  # seconds, for whatever is waited for
 
 
-def run(*command, check=True, user=None, **kwargs):
-    """Runs a command and returns its standard output, without the last newline."""
+def run(*command, check=True, user=None, input=''):
+    """Runs a command. Its standard output without the last newline; with check=False, all that is known of it."""
     if user:
         command = ('runuser', '-u', user, '--', *command)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=kwargs.pop('timeout', DEADLINE),
-                          stdin=kwargs.pop('stdin', subprocess.DEVNULL), check=False, **kwargs)
+    done = subprocess.run(command, capture_output=True, text=True, input=input, timeout=DEADLINE, check=False)
     if check and done.returncode != 0:
         raise AssertionError(f'{" ".join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}')
     return done.stdout.rstrip('\n') if check else done
@@ -50,6 +49,13 @@ def image(path, size=1 << 20, owner=None, mode=0o600):
     os.chmod(path, mode)
     if owner:
         run('chown', owner, path)
+    return path
+
+
+def partitioned_image(path, partitions):
+    """An image with a GPT of so many partitions of 1 MiB."""
+    image(path, (partitions + 2) << 20)
+    run('sfdisk', path, input='label: gpt\n' + 'size=1MiB\n' * partitions)
     return path
 
 
