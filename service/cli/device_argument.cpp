@@ -36,11 +36,8 @@ std::optional<std::string> node_by_short_name(std::string_view name) {
 }
 
 NamedDevice named(Session& session, const sdbus::ObjectPath& object) {
-  return {object, node_of_object(object), Device(session, object).DiskSequence()};
-}
-
-NamedDevice named(const DeviceFacts& facts) {
-  return {facts.object, node_of_object(facts.object), get<uint64_t>(facts.properties, "DiskSequence")};
+  Device device(session, object);
+  return {object, node_of_object(object), device.Number(), device.DiskSequence()};
 }
 
 NamedDevice get_device(Session& session, const std::string& name, const std::string& node) {
@@ -128,6 +125,11 @@ std::vector<NamedDevice> find_by_file_or_reference(Session& session, const std::
 }
 
 }  // namespace
+
+NamedDevice named(const DeviceFacts& facts) {
+  return {facts.object, node_of_object(facts.object), get<uint32_t>(facts.properties, "Number"),
+          get<uint64_t>(facts.properties, "DiskSequence")};
+}
 
 std::string absolute_path(const std::string& path) {
   return std::filesystem::absolute(path).lexically_normal();

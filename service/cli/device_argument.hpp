@@ -14,8 +14,11 @@ namespace loopctl {
 struct NamedDevice {
   sdbus::ObjectPath object;
   std::string node;
+  uint32_t number = 0;
   uint64_t disk_sequence = 0;  // names the attachment; 0: the kernel has none
 };
+
+NamedDevice named(const DeviceFacts& facts);
 
 // What the name may mean: a node, a link to one, a partition ("/dev/loop3", "loop3",
 // "3", "/dev/disk/by-…"); a reference; the path of a backing file, also of one that

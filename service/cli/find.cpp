@@ -11,8 +11,7 @@ namespace {
 int run(const Invocation& invocation) {
   const std::vector<std::string> files = invocation.names();
   if (files.empty()) throw UsageError("needs a FILE");
-  // Asking by path needs an authorization, asking with a descriptor none.
-  Session session(invocation, invocation.has("host") ? Questions::possible : Questions::none);
+  Session session(invocation);
   bool found = false;
   for (const std::string& file : files) {
     for (const NamedDevice& device : find_devices_of_file(session, file)) {

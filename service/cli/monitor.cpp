@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 
 #include "dbus/names.hpp"
 #include "service/cli/all_verbs.hpp"
@@ -80,19 +81,10 @@ class EventPrinter {
 // what it has published.
 class Watch {
  public:
-  Watch(Session& session, EventPrinter printer) : session_(session), printer_(printer) {}
+  explicit Watch(EventPrinter printer) : printer_(printer) {}
 
-  void start(bool initial) {
-    std::string rule = std::string("type='signal',path_namespace='") + loopd::root_path + "'";
-    if (!session_.is_private()) {
-      rule += std::string(",sender='") + loopd::bus_name + "'";
-      owner_ = session_.connection().addMatch(
-          std::string("type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='") +
-              loopd::bus_name + "'",
-          [this](sdbus::Message message) { on_owner(message); }, sdbus::return_slot);
-    }
-    signals_ = session_.connection().addMatch(
-        rule, [this](sdbus::Message message) { on_signal(message); }, sdbus::return_slot);
+  void start(Session& session, bool initial) {
+    subscribe(session);
     // Starts the service where the bus can, and fails where there is none.
     Objects now = read_objects();
     if (!initial) known_ = std::move(now);
@@ -100,13 +92,41 @@ class Watch {
     if (initial) become(std::move(now));
   }
 
+  // Without a bus in between the connection goes with the service.
+  void pause() {
+    printer_.note("stopped");
+    signals_.reset();
+    owner_.reset();
+  }
+
+  void resume(Session& session) {
+    subscribe(session);
+    Objects now = read_objects();
+    printer_.note("started");
+    become(std::move(now));
+  }
+
  private:
   using Objects = std::map<std::string, Properties>;
+
+  void subscribe(Session& session) {
+    session_ = &session;
+    std::string rule = std::string("type='signal',path_namespace='") + loopd::root_path + "'";
+    if (!session.is_private()) {
+      rule += std::string(",sender='") + loopd::bus_name + "'";
+      owner_ = session.connection().addMatch(
+          std::string("type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='") +
+              loopd::bus_name + "'",
+          [this](sdbus::Message message) { on_owner(message); }, sdbus::return_slot);
+    }
+    signals_ = session.connection().addMatch(
+        rule, [this](sdbus::Message message) { on_signal(message); }, sdbus::return_slot);
+  }
 
   // Devices and partitions; a device comes before its partitions, by name.
   Objects read_objects() {
     Objects objects;
-    for (const auto& [path, interfaces] : Manager(session_).GetManagedObjects()) {
+    for (const auto& [path, interfaces] : Manager(*session_).GetManagedObjects()) {
       if (const Properties* properties = find_ours(interfaces)) objects[path] = *properties;
     }
     return objects;
@@ -205,7 +225,7 @@ class Watch {
     printer_.changed(known->first, changed);
   }
 
-  Session& session_;
+  Session* session_ = nullptr;
   EventPrinter printer_;
   Objects known_;
   sdbus::Slot owner_;
@@ -215,11 +235,21 @@ class Watch {
 int run(const Invocation& invocation) {
   const EventPrinter printer(json_mode(invocation));
   if (!invocation.names().empty()) throw UsageError("takes no arguments");
-  Session session(invocation);
-  Watch watch(session, printer);
-  watch.start(invocation.has("initial"));
-  session.connection().enterEventLoop();
-  return EXIT_SUCCESS;
+  auto session = std::make_unique<Session>(invocation);
+  Watch watch(printer);
+  watch.start(*session, invocation.has("initial"));
+  for (;;) {
+    try {
+      session->connection().enterEventLoop();
+      return EXIT_SUCCESS;
+    } catch (const sdbus::Error&) {
+      if (!session->is_private()) throw;
+    }
+    watch.pause();
+    // The socket stays, and who connects to it has the service started again.
+    session = std::make_unique<Session>(invocation);
+    watch.resume(*session);
+  }
 }
 
 }  // namespace

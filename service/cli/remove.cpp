@@ -10,6 +10,7 @@
 #include "service/cli/device_argument.hpp"
 #include "service/cli/failure.hpp"
 #include "service/cli/text.hpp"
+#include "service/cli/visible_holders.hpp"
 
 namespace loopctl {
 namespace {
@@ -53,8 +54,7 @@ std::vector<NamedDevice> removable_devices(Session& session) {
   std::vector<NamedDevice> devices;
   for (const auto& [number, facts] : read_devices(session)) {
     if (::geteuid() != 0 && get<uint32_t>(facts.properties, "OwnerUID") != ::geteuid()) continue;
-    devices.push_back(
-        {facts.object, node_of_object(facts.object), get<uint64_t>(facts.properties, "DiskSequence")});
+    devices.push_back(named(facts));
   }
   std::sort(devices.begin(), devices.end(),
             [](const NamedDevice& a, const NamedDevice& b) { return a.disk_sequence > b.disk_sequence; });
@@ -71,6 +71,17 @@ std::vector<NamedDevice> devices_to_remove(Session& session, const Request& requ
   return devices;
 }
 
+// The service may not look into other processes; who runs this program perhaps may.
+sdbus::Error with_visible_holders(const Session& session, const NamedDevice& device,
+                                  const sdbus::Error& error) {
+  if (error.getName() != loopd::error_name::device_busy) return error;
+  std::string message = error.getMessage();
+  for (const std::string& holder : visible_holders(session, device.number)) {
+    if (message.find(holder) == message.npos) message += ", " + holder;
+  }
+  return {error.getName(), message};
+}
+
 void remove_device(Session& session, const NamedDevice& device, const Request& request) {
   auto wishes = request.options;
   // Between the look-up and now the number may have become another's.
@@ -78,7 +89,7 @@ void remove_device(Session& session, const NamedDevice& device, const Request& r
   try {
     Device(session, device.object).RemoveWithOptions(wishes);
   } catch (const sdbus::Error& error) {
-    throw failure_of(device.node, error, advice);
+    throw failure_of(device.node, with_visible_holders(session, device, error), advice);
   }
 }
 

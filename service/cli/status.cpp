@@ -3,14 +3,13 @@
 #include <array>
 #include <cstdlib>
 
-#include "core/holders.hpp"
-#include "core/loop_kernel.hpp"
 #include "service/cli/all_verbs.hpp"
 #include "service/cli/card.hpp"
 #include "service/cli/device_argument.hpp"
 #include "service/cli/facts.hpp"
 #include "service/cli/failure.hpp"
 #include "service/cli/text.hpp"
+#include "service/cli/visible_holders.hpp"
 
 namespace loopctl {
 namespace {
@@ -19,17 +18,6 @@ constexpr std::array options{
     Option{"bytes", 'b', nullptr, "Show sizes in bytes, on a terminal, too"},
     json_option,
 };
-
-// Nobody publishes who uses a device: it is looked for here, with this user's rights.
-std::vector<std::string> holders_of(const Session& session, uint32_t number) {
-  std::vector<std::string> texts;
-  if (session.is_remote()) return texts;
-  const auto kernel = loop::make_linux_loop_kernel();
-  for (const loop::Holder& holder : loop::find_holders(*kernel, number)) {
-    if (!holder.udev) texts.push_back(holder.text);
-  }
-  return texts;
-}
 
 std::string flags_of(const Properties& properties) {
   std::vector<std::string> flags;
@@ -135,7 +123,7 @@ int run(const Invocation& invocation) {
   const Pager pager(invocation);
   Json::Array array;
   for (const DeviceFacts& facts : devices) {
-    const auto holders = holders_of(session, get<uint32_t>(facts.properties, "Number"));
+    const auto holders = visible_holders(session, get<uint32_t>(facts.properties, "Number"));
     if (mode == JsonMode::off) {
       StatusCard(facts, human).print(holders, session.is_remote());
     } else {
