@@ -7,8 +7,9 @@
 #include <optional>
 #include <string>
 
-#include "core/attachment_terms.hpp"
-#include "core/unique_fd.hpp"
+#include "attachment_terms.hpp"
+#include "export.hpp"
+#include "unique_fd.hpp"
 
 namespace loop {
 
@@ -40,7 +41,7 @@ inline constexpr size_t max_reference_length = 62;    // lo_file_name less zero,
 
 // The same request, with another descriptor of the file. Throws Error
 // invalid_argument.
-AttachRequest copy_of(const AttachRequest& request);
+LOOPDEV_PUBLIC AttachRequest copy_of(const AttachRequest& request);
 
 // Which file it is, whatever its names.
 struct FileIdentity {
@@ -53,7 +54,7 @@ struct FileIdentity {
 
 // Asks the kernel alone, never the file's server. Any descriptor, O_PATH too.
 // Throws Error invalid_argument.
-FileIdentity identify_file(int fd);
+LOOPDEV_PUBLIC FileIdentity identify_file(int fd);
 
 // A file that can be attached.
 struct BackingFile {
@@ -64,17 +65,17 @@ struct BackingFile {
 // Checks everything that can be checked without touching a loop device.
 // Throws Error invalid_argument or not_writable, naming the culprit.
 // May block where the file system does not answer.
-BackingFile validate(const AttachRequest& request);
+LOOPDEV_PUBLIC BackingFile validate(const AttachRequest& request);
 
 // The same for a file that was looked at.
-void validate(const AttachRequest& request, const BackingFile& file);
+LOOPDEV_PUBLIC void validate(const AttachRequest& request, const BackingFile& file);
 
 // Checks a reference alone: length, UTF-8, no '/', no control characters, not
 // ending like a partition's link. Throws Error invalid_argument.
-void validate_reference(const std::string& reference);
+LOOPDEV_PUBLIC void validate_reference(const std::string& reference);
 
 // The identity of an open file. Throws Error invalid_argument for what can't be
 // attached (directory, pipe, O_PATH…).
-BackingFile inspect_backing_file(int fd);
+LOOPDEV_PUBLIC BackingFile inspect_backing_file(int fd);
 
 }  // namespace loop

@@ -14,6 +14,8 @@ Error::Error(Errc code, int error_number, const std::string& context)
       error_number_(error_number),
       message_(context + ": " + errno_text(error_number)) {}
 
+const char* Error::what() const noexcept { return message_.c_str(); }
+
 std::string errno_text(int error_number) { return std::generic_category().message(error_number); }
 
 }  // namespace loop

@@ -4,6 +4,8 @@
 #include <exception>
 #include <string>
 
+#include "export.hpp"
+
 namespace loop {
 
 // What went wrong, in terms a caller can act on. There is no "ok": a call that
@@ -28,7 +30,7 @@ enum class Errc {
 // The one exception of this library. `code` is for programs, `what()` for
 // people: it names the culprit, and the errno in words where the kernel gave
 // one. `error_number` is that errno, or 0.
-class Error : public std::exception {
+class LOOPDEV_PUBLIC Error : public std::exception {
  public:
   Error(Errc code, std::string message);
   // ETIME makes it a timeout: a helper process did not answer.
@@ -36,7 +38,7 @@ class Error : public std::exception {
 
   Errc code() const noexcept { return code_; }
   int error_number() const noexcept { return error_number_; }
-  const char* what() const noexcept override { return message_.c_str(); }
+  const char* what() const noexcept override;
 
  private:
   Errc code_;
@@ -45,6 +47,6 @@ class Error : public std::exception {
 };
 
 // The errno in words; thread-safe.
-std::string errno_text(int error_number);
+LOOPDEV_PUBLIC std::string errno_text(int error_number);
 
 }  // namespace loop

@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
-#include <sys/types.h>
-
 #include <optional>
 #include <vector>
 
-#include "core/device_snapshot.hpp"
 #include "core/partition.hpp"
+#include "core/snapshot_reading.hpp"
 
 namespace loop {
 
 class LoopKernel;
-
-struct KnownPartition {
-  TableEntry entry;  // only the extent, until described
-  dev_t dev = 0;
-
-  bool operator==(const KnownPartition&) const = default;
-};
 
 // A device and its partitions, as sysfs tells: never waits for the backing
 // file's server.

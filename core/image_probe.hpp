@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <string>
 
-#include "core/attach_request.hpp"
+#include "attach_request.hpp"
+#include "export.hpp"
 
 namespace loop {
 
@@ -12,7 +13,7 @@ namespace loop {
 // the image has none, so that the kernel's default does. The range is the
 // request's. Throws Error invalid_argument where tables of several sizes are
 // found. May block on the file's server.
-unsigned find_block_size(const AttachRequest& request, const BackingFile& file);
+LOOPDEV_PUBLIC unsigned find_block_size(const AttachRequest& request, const BackingFile& file);
 
 // What attaching would give, found without attaching.
 struct ImageFacts {
@@ -26,9 +27,9 @@ struct ImageFacts {
 };
 
 // Validates as attaching does, and throws as that does.
-ImageFacts probe_image(const AttachRequest& request);
+LOOPDEV_PUBLIC ImageFacts probe_image(const AttachRequest& request);
 
 // The format alone, by its magic bytes.
-std::string image_format(int fd, uint64_t size);
+LOOPDEV_PUBLIC std::string image_format(int fd, uint64_t size);
 
 }  // namespace loop

@@ -14,6 +14,7 @@
 #include "core/loop_kernel.hpp"
 #include "core/number_claims.hpp"
 #include "core/partition.hpp"
+#include "core/snapshot_reading.hpp"
 
 namespace loop {
 

@@ -29,4 +29,12 @@ struct TableEntry {
   bool operator==(const TableEntry&) const = default;
 };
 
+// A partition that the kernel knows. Its extent is the kernel's.
+struct KnownPartition {
+  TableEntry entry;  // only the extent, until described
+  dev_t dev = 0;
+
+  bool operator==(const KnownPartition&) const = default;
+};
+
 }  // namespace loop

@@ -8,23 +8,15 @@
 #include "core/device_name.hpp"
 #include "core/loop_manager.hpp"
 #include "core/node_deletion.hpp"
+#include "core/removal_options.hpp"
 
 namespace loop {
 
-// What udev's probing of a device may take: to be waited for before a device
-// counts as busy. A mount or swap is not waited for.
-inline constexpr std::chrono::milliseconds probing_patience{100};
-
-// The same on a busy machine, where nobody but udev can be seen to use it.
+// Like probing_patience, on a busy machine, where nobody but udev can be seen to use it.
 inline constexpr std::chrono::milliseconds longest_probing_patience{1000};
 
 // How long an opener that came in the middle of the detach is waited for.
 inline constexpr std::chrono::milliseconds finish_patience{10'000};
-
-struct RemovalOptions {
-  bool lazy = false;       // detach when the last user lets go
-  bool keep_node = false;  // leave the unbound node for reuse
-};
 
 // One removal that is honest about a busy device: either the device is gone, or
 // nothing has changed. LOOP_CLR_FD alone can't be: on a device that is open

@@ -10,7 +10,6 @@
 #include <string>
 
 #include "core/device_name.hpp"
-#include "core/device_snapshot.hpp"
 #include "core/error.hpp"
 #include "core/filesystem_extent.hpp"
 #include "core/open_attachment.hpp"

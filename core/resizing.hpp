@@ -2,21 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+
+#include "core/resize_options.hpp"
 
 namespace loop {
 
 class LoopKernel;
-
-struct DeviceSizes {
-  uint64_t before = 0;  // bytes
-  uint64_t after = 0;
-};
-
-struct ResizeOptions {
-  bool force = false;                  // shrink whatever it cuts
-  std::optional<uint64_t> size_limit;  // bytes; a new limit, set first; 0: none
-};
 
 // Computes the size of a device anew from its backing file and limit, as after
 // growing or truncating the file. `disk_sequence` 0: whatever is attached.

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "core/device_name.hpp"
-#include "core/device_snapshot.hpp"
+#include "core/snapshot_reading.hpp"
 #include "tests/kernel/real_loop_devices.hpp"
 
 namespace loop::testing {

@@ -19,7 +19,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <set>
 
 #include "tests/support/leftovers.hpp"
 
@@ -28,32 +27,9 @@ extern char** environ;
 namespace loop::testing {
 namespace {
 
-std::set<unsigned> existing_numbers() {
-  const auto numbers = make_linux_loop_kernel()->numbers();
-  return {numbers.begin(), numbers.end()};
-}
-
-// Removing deletes the static nodes as well; the machine gets them back.
-class SameStaticDevicesAsBefore final : public ::testing::Environment {
- public:
-  void SetUp() override { before_ = existing_numbers(); }
-  void TearDown() override {
-    if (::geteuid() != 0) return;
-    const auto kernel = make_linux_loop_kernel();
-    std::unique_ptr<LoopControl> control;
-    if (kernel->open_control(control) < 0) return;
-    for (const unsigned number : before_) {
-      if (number < kernel->static_devices()) control->add(static_cast<int>(number));
-    }
-  }
-
- private:
-  std::set<unsigned> before_;
-};
-
 [[maybe_unused]] const bool environments = [] {
   check_leftovers_at_end();
-  ::testing::AddGlobalTestEnvironment(new SameStaticDevicesAsBefore);
+  restore_static_devices_at_end();
   return true;
 }();
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "tests/support/leftovers.hpp"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/loop.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +15,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+
+#include "core/unique_fd.hpp"
 
 namespace loop::testing {
 namespace {
@@ -47,6 +52,29 @@ class NoLeftovers final : public ::testing::Environment {
   std::vector<std::string> before_;
 };
 
+constexpr unsigned static_devices = 8;  // the driver's default
+
+bool device_exists(unsigned number) {
+  return std::filesystem::exists("/sys/block/loop" + std::to_string(number));
+}
+
+class SameStaticDevicesAsBefore final : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    for (unsigned number = 0; number < static_devices; ++number) {
+      if (device_exists(number)) before_.push_back(number);
+    }
+  }
+  void TearDown() override {
+    const UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
+    if (!control) return;  // not root: nothing was removed
+    for (const unsigned number : before_) ::ioctl(control.get(), LOOP_CTL_ADD, number);
+  }
+
+ private:
+  std::vector<unsigned> before_;
+};
+
 }  // namespace
 
 std::vector<std::string> leftover_devices() {
@@ -66,5 +94,7 @@ std::vector<std::string> leftover_devices() {
 }
 
 void check_leftovers_at_end() { ::testing::AddGlobalTestEnvironment(new NoLeftovers); }
+
+void restore_static_devices_at_end() { ::testing::AddGlobalTestEnvironment(new SameStaticDevicesAsBefore); }
 
 }  // namespace loop::testing

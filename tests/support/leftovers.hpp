@@ -15,4 +15,8 @@ std::vector<std::string> leftover_devices();
 // are leftover devices that were not there when the tests began.
 void check_leftovers_at_end();
 
+// Removing deletes also the nodes that the machine has from the start: it gets
+// them back at the end of all tests of this program.
+void restore_static_devices_at_end();
+
 }  // namespace loop::testing

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""service → dbus → core, and never back.
+"""service → dbus → core, and never back; nothing of the inside in the public headers.
 
-Reads the includes of every source file and fails where one goes the wrong way.
+Reads the includes of every source file and fails where one goes the wrong way. The public headers of the
+library are named on the command line.
 """
 
 import pathlib
@@ -41,11 +42,27 @@ def complaints(top):
                 yield f"{name}: loop ioctls belong into {IOCTL_FILE}"
 
 
+def public_complaints(top, headers):
+    """A public header includes the standard, and public headers of its own directory by name alone."""
+    public = {path.name for path in headers}
+    for path in headers:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            include = INCLUDE.match(line)
+            if not include:
+                continue
+            name = include.group(1)
+            if '"' in line and name not in public or name.startswith(("linux/", "core/")):
+                yield f"{path.relative_to(top)}:{number}: a public header must not include {name}"
+
+
 def main():
     top = pathlib.Path(sys.argv[1])
+    headers = [pathlib.Path(name).resolve() for name in sys.argv[2:]]
     if not list(sources(top, "core")):
         sys.exit(f"{top}/core has no sources: this test would look at nothing")
-    found = list(complaints(top))
+    if not headers:
+        sys.exit("no public headers are named")
+    found = list(complaints(top)) + list(public_complaints(top.resolve(), headers))
     for complaint in found:
         print(complaint)
     sys.exit(1 if found else 0)

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <string>
 
-#include "core/device_snapshot.hpp"
+#include "core/snapshot_reading.hpp"
 #include "tests/fakes/fake_loop_kernel.hpp"
 #include "tests/support/image.hpp"
 #include "tests/support/temporary_directory.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "core/device_snapshot.hpp"
+#include "core/snapshot_reading.hpp"
 
 #include <linux/loop.h>
 #include <sys/stat.h>
@@ -65,8 +65,6 @@ dev_t parse_device_number(const std::string& text) {
   return makedev(static_cast<unsigned>(std::strtoul(text.c_str(), nullptr, 10)),
                  static_cast<unsigned>(std::strtoul(text.c_str() + colon + 1, nullptr, 10)));
 }
-
-std::string DeviceSnapshot::dev_path() const { return "/dev/loop" + std::to_string(number); }
 
 bool is_attached(const LoopKernel& kernel, unsigned number, uint64_t disk_sequence) {
   const auto current = kernel.attribute(number, "diskseq");
