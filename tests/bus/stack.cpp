@@ -36,6 +36,7 @@ constexpr const char* polkit_name = "org.freedesktop.PolicyKit1";
 constexpr const char* polkit_actions = "/usr/share/polkit-1/actions";
 constexpr const char* polkit_rules = "/etc/polkit-1/rules.d";
 constexpr const char* polkit_bus_policy = "/usr/share/dbus-1/system.d/org.freedesktop.PolicyKit1.conf";
+constexpr const char* udisks_bus_policy = "/usr/share/dbus-1/system.d/org.freedesktop.UDisks2.conf";
 constexpr const char* policy_directory = LOOPD_SOURCE_DIR "/policy";
 constexpr const char* rule_file_name = "00-loopd-tests.rules";
 
@@ -66,6 +67,7 @@ constexpr const char* bus_configuration = R"(<!DOCTYPE busconfig PUBLIC
   </policy>
   <include>@POLICY@/org.example.Loop1.conf</include>
   <include>@POLKIT@</include>
+  <include>@UDISKS@</include>
 </busconfig>
 )";
 
@@ -238,7 +240,8 @@ void Stack::write_files() {
   write_file(directory_ + "/rules.d/" + rule_file_name, rules);
   std::string configuration = replaced(bus_configuration, "@DIRECTORY@", directory_);
   configuration = replaced(configuration, "@POLICY@", policy_directory);
-  write_file(directory_ + "/bus.conf", replaced(configuration, "@POLKIT@", polkit_bus_policy));
+  configuration = replaced(configuration, "@POLKIT@", polkit_bus_policy);
+  write_file(directory_ + "/bus.conf", replaced(configuration, "@UDISKS@", udisks_bus_policy));
 }
 
 void Stack::start_bus() {
