@@ -21,7 +21,7 @@ from scenario import HERE, Scenario
 
 PREFIX = 'loopd-system'
 SCRATCH = Path('/var/tmp')
-TIMEOUT = 120  # seconds, for a boot with its checks and its end
+TIMEOUT = 150  # seconds, for a boot with its checks and its end; testbed.service has less
 LINES_OF_JOURNAL = 150
 # Said when something could not be stopped or unmounted.
 DISORDERLY = ('Failed unmounting', 'Failed to unmount', 'target is busy', 'State \'stop-sigterm\' timed out',
