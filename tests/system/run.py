@@ -42,7 +42,11 @@ def main():
         fcntl.flock(lock, fcntl.LOCK_EX)
         release_interrupted_runs()
         with tempfile.TemporaryDirectory(prefix=f'{PREFIX}.{os.getpid()}.', dir=SCRATCH) as scratch:
-            bed = TestBed(Path(scratch), tree, arguments.build)
+            bed = TestBed(Path(scratch), tree)
+            if arguments.packages:
+                shutil.copytree(arguments.packages, bed.installed / 'testbed/packages')
+            else:
+                bed.install(arguments.build)
             if arguments.shell:
                 return bed.shell(arguments.scenarios[0])
             return run_scenarios(bed, arguments.scenarios)
@@ -53,6 +57,7 @@ def parse_arguments():
     parser.add_argument('--release', choices=trees.RELEASES, default=trees.machine_release(),
                         help='whose systemd to boot (default: the machine\'s own)')
     parser.add_argument('--build', type=Path, default=HERE.parents[1] / 'build', help='the build directory')
+    parser.add_argument('--packages', type=Path, help='a directory that is put to /testbed/packages, instead of installing')
     parser.add_argument('--shell', action='store_true', help='boot for the one scenario, and open a shell instead')
     parser.add_argument('scenarios', nargs='*', help='names or files (default: all)')
     arguments = parser.parse_args()
@@ -107,13 +112,15 @@ class Tap:
 
 
 class TestBed:
-    def __init__(self, scratch, tree, build):
+    def __init__(self, scratch, tree):
         self.scratch = scratch
         self.tree = tree
         self.cgroup = f'{PREFIX}.{os.getpid()}'
         self.disk_sequence = leftovers.last_disk_sequence()
         (scratch / 'disk-sequence').write_text(str(self.disk_sequence), encoding='utf-8')
         self.installed = scratch / 'installed'
+
+    def install(self, build):
         subprocess.run(['meson', 'install', '-C', build, '--destdir', self.installed, '--no-rebuild', '--quiet'],
                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
 
