@@ -8,14 +8,12 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -152,39 +150,6 @@ int keep_polkit(const std::string& directory) {
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
   return got.si_signo == SIGTERM ? 0 : 1;
-}
-
-}  // namespace
-
-loop::UniqueFd make_notify_socket(const std::string& path) {
-  loop::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) throw std::runtime_error("too long: " + path);
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  ::unlink(path.c_str());
-  if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0) {
-    throw std::system_error(errno, std::generic_category(), path);
-  }
-  return socket;
-}
-
-namespace {
-
-bool wait_for_ready(ChildProcess& process, int notifications) {
-  const auto deadline = Clock::now() + long_enough;
-  while (Clock::now() < deadline && process.running()) {
-    pollfd waited{notifications, POLLIN, 0};
-    if (::poll(&waited, 1, 100) <= 0) continue;  // looks whether it has died, now and then
-    std::array<char, 4096> buffer{};
-    const ssize_t got = ::recv(notifications, buffer.data(), buffer.size() - 1, 0);
-    if (got <= 0) continue;
-    std::istringstream lines(std::string(buffer.data(), static_cast<size_t>(got)));
-    for (std::string line; std::getline(lines, line);) {
-      if (line == "READY=1") return true;
-    }
-  }
-  return false;
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "core/unique_fd.hpp"
 #include "tests/bus/bus_client.hpp"
 #include "tests/bus/child_process.hpp"
+#include "tests/bus/notify_socket.hpp"
 #include "tests/bus/scratch.hpp"
 
 namespace bus_test {
@@ -61,9 +62,6 @@ class Stack {
   std::unique_ptr<ChildProcess> polkit_;
   std::unique_ptr<ChildProcess> loopd_;
 };
-
-// Receives sd_notify's messages.
-loop::UniqueFd make_notify_socket(const std::string& path);
 
 // A suite starts one stack for all its tests. A test leaves nothing attached, and
 // the service alive.
