@@ -167,12 +167,15 @@ void validate_reference(const std::string& reference) {
                   [](unsigned char c) { return c < 0x20 || c == 0x7F; })) {
     invalid("reference: has control characters");
   }
-  // NAME-partN is the link of NAME's partition.
-  const auto digits = reference.find_last_not_of("0123456789");
-  if (digits != std::string::npos && digits + 1 < reference.size() && digits >= 4 &&
-      reference.compare(digits - 4, 5, "-part") == 0) {
+  if (ends_like_partition_link(reference)) {
     invalid("reference: '" + reference + "' ends like the link of a partition");
   }
+}
+
+bool ends_like_partition_link(std::string_view reference) {
+  const size_t digits = reference.find_last_not_of("0123456789");
+  return digits != std::string_view::npos && digits + 1 < reference.size() &&
+         reference.substr(0, digits + 1).ends_with("-part");
 }
 
 BackingFile validate(const AttachRequest& request) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "attachment_terms.hpp"
 #include "export.hpp"
@@ -73,6 +74,9 @@ LOOPDEV_PUBLIC void validate(const AttachRequest& request, const BackingFile& fi
 // Checks a reference alone: length, UTF-8, no '/', no control characters, not
 // ending like a partition's link. Throws Error invalid_argument.
 LOOPDEV_PUBLIC void validate_reference(const std::string& reference);
+
+// "NAME-part3": udev's link of the third partition of NAME.
+bool ends_like_partition_link(std::string_view reference);
 
 // The identity of an open file. Throws Error invalid_argument for what can't be
 // attached (directory, pipe, O_PATH…).

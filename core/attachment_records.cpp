@@ -9,16 +9,18 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <climits>
 #include <memory>
 #include <sstream>
 
 #include "core/error.hpp"
+#include "core/utf8.hpp"
 
 namespace loop {
 namespace {
 
 constexpr const char* intent_prefix = "intent-";
-constexpr size_t longest_record = 4096;
+constexpr size_t longest_record = 4 * PATH_MAX + 4096;  // a path as declaration, each byte as \xNN
 
 std::string intent_name(unsigned number) { return intent_prefix + std::to_string(number); }
 
@@ -43,6 +45,10 @@ std::string format(const AttachmentRecord& record) {
     text << "LOOPD_LEASE=" << record.lease << "\n"
          << "LOOPD_LEASE_BUS=" << record.lease_bus << "\n";
   }
+  if (!record.reference.empty()) text << "LOOPD_REFERENCE=" << encode_for_udev(record.reference) << "\n";
+  if (!record.declaration.empty()) {
+    text << "LOOPD_DECLARATION=" << encode_for_udev(record.declaration) << "\n";
+  }
   return text.str();
 }
 
@@ -59,6 +65,23 @@ bool parse(const std::string& text, bool& value) {
   return good;
 }
 
+std::string decode(std::string_view text) {
+  std::string plain;
+  while (!text.empty()) {
+    uint8_t byte = 0;
+    const char* digits = text.data() + 2;
+    if (text.size() >= 4 && text.starts_with("\\x") &&
+        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
+      plain += static_cast<char>(byte);
+      text.remove_prefix(4);
+    } else {
+      plain += text[0];
+      text.remove_prefix(1);
+    }
+  }
+  return plain;
+}
+
 bool assign(AttachmentRecord& record, const std::string& key, const std::string& value) {
   if (key == "LOOPD_OWNER_UID") return parse(value, record.owner);
   if (key == "LOOPD_NUMBER") return parse(value, record.number);
@@ -71,6 +94,8 @@ bool assign(AttachmentRecord& record, const std::string& key, const std::string&
   if (key == "LOOPD_DELETE_NODE") return parse(value, record.delete_node);
   if (key == "LOOPD_SERVED_LOCALLY") return parse(value, record.served_locally);
   if (key == "LOOPD_DETACHING") return parse(value, record.detaching);
+  if (key == "LOOPD_REFERENCE") record.reference = decode(value);
+  if (key == "LOOPD_DECLARATION") record.declaration = decode(value);
   if (key == "LOOPD_LEASE") record.lease = value;
   if (key == "LOOPD_LEASE_BUS") record.lease_bus = value;
   return true;  // written by a newer version
@@ -83,7 +108,28 @@ bool is_essential(const std::string& key) {
 
 }  // namespace
 
-AttachmentRecords::AttachmentRecords(const std::string& directory) {
+std::string encode_for_udev(std::string_view text) {
+  static constexpr char digits[] = "0123456789abcdef";
+  const auto is_plain = [](unsigned char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+           std::string_view("#+-.:=@_").find(static_cast<char>(c)) != std::string_view::npos;
+  };
+  std::string encoded;
+  while (!text.empty()) {
+    const size_t length = utf8_sequence_length(text);
+    if (length > 1 || is_plain(static_cast<unsigned char>(text[0]))) {
+      encoded += text.substr(0, length);
+      text.remove_prefix(length);
+    } else {
+      const auto byte = static_cast<unsigned char>(text[0]);
+      encoded += {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+      text.remove_prefix(1);
+    }
+  }
+  return encoded;
+}
+
+AttachmentRecords::AttachmentRecords(const std::string& directory, Intents intents) : intents_(intents) {
   if (::mkdir(directory.c_str(), 0755) < 0 && errno != EEXIST) {
     throw Error(Errc::failed, errno, "cannot make " + directory);
   }
@@ -97,31 +143,33 @@ void AttachmentRecords::write_file(const std::string& name, const AttachmentReco
   // Written beside and renamed: a reader (udev, too) sees all of it or nothing.
   const std::string scratch = "." + name;
   const std::string text = format(record);
-  UniqueFd fd(::openat(directory_.get(), scratch.c_str(),
-                       O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
-  if (!fd) throw Error(Errc::failed, errno, "cannot write the attachment's record");
-  const ssize_t written = ::write(fd.get(), text.data(), text.size());
-  if (written != static_cast<ssize_t>(text.size()) ||
-      ::renameat(directory_.get(), scratch.c_str(), directory_.get(), name.c_str()) < 0) {
-    const int error = written >= 0 && errno == 0 ? ENOSPC : errno;
-    ::unlinkat(directory_.get(), scratch.c_str(), 0);
-    throw Error(Errc::failed, error, "cannot write the attachment's record");
+  int error = 0;
+  // A service that starts just now deletes what it takes for left over; once.
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    const UniqueFd fd(::openat(directory_.get(), scratch.c_str(),
+                               O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
+    errno = fd ? 0 : errno;
+    const bool written =
+        fd && ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    if (written && ::renameat(directory_.get(), scratch.c_str(), directory_.get(), name.c_str()) == 0) return;
+    error = errno == 0 ? ENOSPC : errno;
+    if (!written || error != ENOENT) break;
   }
+  ::unlinkat(directory_.get(), scratch.c_str(), 0);
+  throw Error(Errc::failed, error, "cannot write the attachment's record");
 }
 
 void AttachmentRecords::write_intent(const AttachmentRecord& intent) {
-  errno = 0;
+  if (intents_ == Intents::none) return;
   write_file(intent_name(intent.number), intent);
 }
 
 void AttachmentRecords::commit_intent(const AttachmentRecord& record) {
-  errno = 0;
   write_file(std::to_string(record.disk_sequence), record);
   erase_intent(record.number);
 }
 
 void AttachmentRecords::write(const AttachmentRecord& record) {
-  errno = 0;
   write_file(std::to_string(record.disk_sequence), record);
 }
 

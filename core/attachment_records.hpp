@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/attach_request.hpp"
@@ -26,14 +27,22 @@ struct AttachmentRecord : AttachmentTerms {
   unsigned number = 0;
   uint64_t disk_sequence = 0;  // of the attachment; in an intent, of the number before
   FileIdentity backing;
+  std::string reference;  // as attached; what somebody with a descriptor makes of it later is not seen
 
   bool operator==(const AttachmentRecord&) const = default;
 };
 
 class AttachmentRecords {
  public:
+  enum class Intents {
+    written,
+    // For a program that runs beside the service: a service that starts just then
+    // would take the intent for one of its own, and undo the attachment.
+    none,
+  };
+
   // Makes the directory (mode 0755) if it is missing. Throws Error failed.
-  explicit AttachmentRecords(const std::string& directory);
+  explicit AttachmentRecords(const std::string& directory, Intents intents = Intents::written);
 
   // All throw Error failed where the directory can't be written, except the
   // erasing ones, for which a file that is gone is as good.
@@ -57,6 +66,11 @@ class AttachmentRecords {
   std::vector<std::string> names() const;
 
   UniqueFd directory_;
+  Intents intents_;
 };
+
+// As udev writes a name for /dev: printable ASCII that is in no way special and
+// UTF-8 beyond it as they are, any other byte as \xNN.
+std::string encode_for_udev(std::string_view text);
 
 }  // namespace loop

@@ -17,6 +17,7 @@ struct AttachmentTerms {
   bool detaching = false;          // AUTOCLEAR is set for a removal that may be taken back
   std::string lease;               // unique bus name whose leaving ends the attachment
   std::string lease_bus;           // the bus's id: names start anew on another
+  std::string declaration;         // the line of looptab, or the image's path, that declares it
 
   bool operator==(const AttachmentTerms&) const = default;
 };

@@ -229,6 +229,7 @@ bool LoopManager::configure(const AttachRequest& request, const BackingFile& fil
   static_cast<AttachmentTerms&>(record) = request.terms;
   record.number = snapshot.number;
   record.backing = file.identity;
+  record.reference = request.reference;
   record.keeps_partitions = request.partition_scan == PartitionScan::service;
   const bool has_sequence = read_sequence(node, snapshot.number, record.disk_sequence);
   // Below 5.15 nothing names an attachment, so nothing can be said of it later.

@@ -4,12 +4,8 @@
 #include <cstdint>
 
 namespace loop {
-namespace {
 
-// Length of the well-formed sequence at the start of `bytes`; 0 if there is
-// none. No overlong forms, no surrogates, nothing above U+10FFFF, no zero byte:
-// what D-Bus accepts in a string.
-size_t sequence_length(std::string_view bytes) {
+size_t utf8_sequence_length(std::string_view bytes) {
   auto at = [&](size_t i) { return static_cast<uint8_t>(bytes[i]); };
   auto continues = [&](size_t i) { return i < bytes.size() && (at(i) & 0xC0) == 0x80; };
   const uint8_t lead = at(0);
@@ -31,11 +27,9 @@ size_t sequence_length(std::string_view bytes) {
   return 0;
 }
 
-}  // namespace
-
 bool is_utf8(std::string_view bytes) {
   while (!bytes.empty()) {
-    const size_t length = sequence_length(bytes);
+    const size_t length = utf8_sequence_length(bytes);
     if (length == 0) return false;
     bytes.remove_prefix(length);
   }
@@ -47,7 +41,7 @@ std::string escape_to_utf8(std::string_view bytes) {
   std::string text;
   text.reserve(bytes.size());
   while (!bytes.empty()) {
-    const size_t length = sequence_length(bytes);
+    const size_t length = utf8_sequence_length(bytes);
     if (length == 0) {
       const auto byte = static_cast<uint8_t>(bytes[0]);
       text += {'\\', 'x', digits[byte >> 4], digits[byte & 15]};

@@ -57,6 +57,53 @@ TEST_F(TheRecords, GiveBackWhatWasWritten) {
   EXPECT_FALSE(records_.find(43));
 }
 
+TEST_F(TheRecords, KeepNamesOfAnyBytes) {
+  AttachmentRecord record = sample(7, 42);
+  record.reference = "my disk=\"größe\"\n100%\\x41\xff";
+  record.declaration = "/srv/a b\\.img";
+  records_.write(record);
+  EXPECT_EQ(records_.find(42), record);
+  EXPECT_NE(read_file("42").find("LOOPD_REFERENCE=my\\x20disk=\\x22größe\\x22\\x0a100\\x25\\x5cx41\\xff\n"),
+            std::string::npos)
+      << read_file("42");
+}
+
+TEST_F(TheRecords, SayNothingOfNamesThatThereAreNot) {
+  records_.write(sample(7, 42));
+  EXPECT_EQ(read_file("42").find("LOOPD_REFERENCE"), std::string::npos);
+  EXPECT_EQ(read_file("42").find("LOOPD_DECLARATION"), std::string::npos);
+}
+
+TEST_F(TheRecords, OfAProgramBesideTheServiceHaveNoIntents) {
+  AttachmentRecords beside(directory_.file("records"), AttachmentRecords::Intents::none);
+  beside.write_intent(sample(7, 41));
+  EXPECT_EQ(files(), 0U);
+  beside.commit_intent(sample(7, 42));
+  EXPECT_EQ(records_.all(), std::vector{sample(7, 42)});
+}
+
+// A service that starts erases what it takes for left over by one that was killed.
+TEST_F(TheRecords, AreWrittenWhileAServiceStarts) {
+  std::atomic<bool> done = false;
+  std::thread service([&] {
+    while (!done) records_.erase_scratch();
+  });
+  AttachmentRecords beside(directory_.file("records"), AttachmentRecords::Intents::none);
+  int written = 0;
+  for (uint64_t sequence = 1; sequence <= 500; ++sequence) {
+    try {
+      beside.write(sample(7, sequence));
+      ++written;
+    } catch (const Error&) {
+      // Thrice in a row: this service starts without an end.
+    }
+  }
+  done = true;
+  service.join();
+  EXPECT_GT(written, 400);
+  EXPECT_EQ(records_.all().size(), static_cast<size_t>(written));
+}
+
 TEST_F(TheRecords, AreStillThereForTheNextProcess) {
   records_.write(sample(7, 42));
   EXPECT_EQ(AttachmentRecords(directory_.file("records")).find(42), sample(7, 42));
