@@ -18,5 +18,6 @@ extern const Verb rescan_verb;
 extern const Verb resize_verb;
 extern const Verb set_verb;
 extern const Verb status_verb;
+extern const Verb tab_verb;
 
 }  // namespace loopctl

@@ -14,9 +14,9 @@
 namespace loopctl {
 namespace {
 
-constexpr std::array all_verbs{&list_verb,   &status_verb, &attach_verb, &remove_verb,
-                               &resize_verb, &set_verb,    &rescan_verb, &probe_verb,
-                               &find_verb,   &open_verb,   &monitor_verb};
+constexpr std::array all_verbs{&list_verb,   &status_verb, &attach_verb,  &remove_verb,
+                               &resize_verb, &set_verb,    &rescan_verb,  &probe_verb,
+                               &find_verb,   &open_verb,   &monitor_verb, &tab_verb};
 
 constexpr const Verb* default_verb = &list_verb;
 
@@ -210,6 +210,8 @@ void print_help() {
 void print_help(const Verb& verb, const std::string& name) {
   if (!verb.subverbs.empty()) {
     each_leaf(verb, print_synopsis);
+    std::fputs("\nOptions:\n", stdout);
+    print_options(common_options);
     return;
   }
   std::printf("loopctl %s%s%s\n\n%s.\n\nOptions:\n", name.c_str(), *verb.arguments ? " " : "", verb.arguments,
