@@ -5,13 +5,15 @@
     UDEV   False: no udevd
     FILES  path → text of a file in the root, such as /etc/fstab
     LINKS  path → target of a symbolic link in the root: an enabled unit, a masked one
+    IMAGES a shell script that makes what is no text, run on the machine before the boot, in the root
 """
 import ast
 import shutil
+import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-DEFAULTS = {'BUSES': ('dbus-daemon',), 'UDEV': True, 'FILES': {}, 'LINKS': {}}
+DEFAULTS = {'BUSES': ('dbus-daemon',), 'UDEV': True, 'FILES': {}, 'LINKS': {}, 'IMAGES': ''}
 
 # Of the machine, of no use in a container, or slow.
 MASKED = (
@@ -77,6 +79,7 @@ class Boot:
             write(directory, path, text)
         for path, target in self.scenario.constants['LINKS'].items():
             link(directory, path, target)
+        subprocess.run(['sh', '-eu', '-c', self.scenario.constants['IMAGES']], cwd=directory, check=True)
 
     def masked(self):
         units = MASKED
