@@ -16,6 +16,7 @@ disk    /store/disk.img       partition-scan
 deep    /disk/deep.img        read-only
 missing /srv/missing.img      nofail
 late    /srv/late.img         noauto
+remote  /srv/remote.img
 bad/name /srv/late.img
 self    /self/image           nofail
 ''',
@@ -29,6 +30,7 @@ self    /self/image           nofail
 /dev/disk/by-loop-ref/deep       /deep    ext4 ro
 /dev/disk/by-loop-ref/missing    /missing ext4 nofail
 /dev/disk/by-loop-ref/late       /late    ext4 noauto
+/dev/disk/by-loop-ref/remote     /remote  ext4 _netdev
 /dev/disk/by-loop-ref/self       /self    ext4 nofail,x-systemd.device-timeout=1
 ''',
     '/etc/systemd/system/loop-image@srv-free.img.service.d/options.conf':
@@ -46,7 +48,7 @@ make() { # NAME SIZE: from the directory of that name, which may have images in 
     mkfs.ext4 -q -d "$work/$1" "$work/$1.img"
 }
 mkdir -p srv/elsewhere "$work/store" "$work/disk"
-for name in onroot bound inner deep late free; do make "$name" 2M; done
+for name in onroot bound inner deep late remote free; do make "$name" 2M; done
 mv "$work/deep.img" "$work/disk/deep.img"
 make disk 8M
 truncate --size=10M "$work/store/disk.img"
@@ -56,10 +58,11 @@ mv "$work/inner.img" "$work/store/inner.img"
 make store 32M
 mv "$work/onroot.img" "srv/on root.img"
 mv "$work/bound.img" srv/elsewhere/image
-for name in store late free; do mv "$work/$name.img" srv/; done
+for name in store late remote free; do mv "$work/$name.img" srv/; done
 '''
 
-MOUNTED = {'/onroot': 'onroot', '/onbound': 'bound', '/store': 'store', '/inner': 'inner', '/disk': 'disk', '/deep': 'deep'}
+MOUNTED = {'/onroot': 'onroot', '/onbound': 'bound', '/store': 'store', '/inner': 'inner', '/disk': 'disk', '/deep': 'deep',
+           '/remote': 'remote'}
 
 
 def name_in(mount_point):
@@ -77,12 +80,16 @@ def device_of(reference):
     return os.path.realpath(link) if os.path.exists(link) else None
 
 
+def device_unit(reference):
+    return run('systemd-escape', '--path', '--suffix=device', f'/dev/disk/by-loop-ref/{reference}')
+
+
 class Boot(Scenario):
     def test_every_mount_on_a_declared_device_is_there(self):
         self.assertEqual({point: name_in(point) for point in MOUNTED}, MOUNTED)
 
     def test_each_line_has_its_unit_and_the_bad_one_keeps_no_other_out(self):
-        for name in ('onroot', 'bound', 'store', 'inner', 'disk', 'deep'):
+        for name in ('onroot', 'bound', 'store', 'inner', 'disk', 'deep', 'remote'):
             self.assertEqual(unit(f'loop@{name}.service', 'ActiveState'), 'active', name)
 
     def test_nothing_waits_for_an_image_that_is_missing(self):
@@ -101,6 +108,12 @@ class Boot(Scenario):
     def test_the_options_of_a_line_hold(self):
         self.assertEqual(sysfs(device_of('deep'), 'ro'), '1')
         self.assertEqual(sysfs(device_of('store'), 'ro'), '0')
+        self.assertEqual(unit(device_unit('store'), 'JobRunningTimeoutUSec'), '30s')
+
+    def test_what_fstab_mounts_with_the_network_is_attached_with_it(self):
+        self.assertIn('loop@remote.service', unit('remote-loops.target', 'Requires'))
+        self.assertNotIn('loop@remote.service', unit('loops.target', 'Requires'))
+        self.assertIn('remote-fs-pre.target', unit('loop@remote.service', 'After'))
 
     def test_the_check_finds_what_is_wrong(self):
         report = run('loopctl', 'tab', 'check', check=False)
