@@ -223,6 +223,16 @@ Request image_request(Operation operation, const AttachRequest& request) {
   return made;
 }
 
+Request path_request(Operation operation, const std::string& path) {
+  Request made;
+  made.operation = operation;
+  if (path.size() >= made.path.size()) {
+    throw Error(Errc::invalid_argument, "path: is longer than a path can be");
+  }
+  helper::put_text(made.path, path);
+  return made;
+}
+
 }  // namespace
 
 unsigned HelperKernel::find_image_block_size(const AttachRequest& request, const BackingFile& file) {
@@ -245,14 +255,14 @@ ImageFacts HelperKernel::probe_image_file(const AttachRequest& request) {
   return facts;
 }
 
+std::optional<BackingFile> HelperKernel::find_file(const std::string& path) {
+  const Reply reply = session_->call_or_throw(path_request(Operation::find_file, path), -1);
+  return reply.value != 0 ? std::optional(reply.file) : std::nullopt;
+}
+
 UniqueFd HelperKernel::open_path(int root, const std::string& path, bool read_only) {
-  Request request;
-  request.operation = Operation::open_path;
+  Request request = path_request(Operation::open_path, path);
   request.read_only = read_only;
-  if (path.size() >= request.path.size()) {
-    throw Error(Errc::invalid_argument, "path: is longer than a path can be");
-  }
-  helper::put_text(request.path, path);
   UniqueFd fd;
   session_->call_or_throw(request, root, &fd);
   if (!fd) throw Error(Errc::failed, "path: the helper that opens it passed no descriptor");

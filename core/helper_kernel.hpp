@@ -54,6 +54,7 @@ class HelperKernel final : public LoopKernel {
   unsigned find_image_block_size(const AttachRequest& request, const BackingFile& file) override;
   ImageFacts probe_image_file(const AttachRequest& request) override;
   UniqueFd open_path(int root, const std::string& path, bool read_only) override;
+  std::optional<BackingFile> find_file(const std::string& path) override;
 
  private:
   class Session;

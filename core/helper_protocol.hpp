@@ -42,6 +42,7 @@ enum class Operation : uint32_t {
   find_block_size,
   probe_image,
   open_path,  // with the root's descriptor; one of the file comes back
+  find_file,  // `value` is 1 where there is one
 };
 
 struct Request {

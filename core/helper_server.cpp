@@ -69,6 +69,12 @@ class Server {
       case Operation::open_path:
         answer = PathOpener(std::move(fd)).open(request.path.data(), request.read_only);
         return 0;
+      case Operation::find_file:
+        if (const auto file = kernel_.find_file(request.path.data())) {
+          reply.file = *file;
+          reply.value = 1;
+        }
+        return 0;
       case Operation::close_node:
         return nodes_.erase(request.node) == 1 ? 0 : -EBADF;
       case Operation::duplicate:
@@ -150,6 +156,7 @@ class Server {
       case Operation::find_block_size:
       case Operation::probe_image:
       case Operation::open_path:
+      case Operation::find_file:
         break;
     }
     return -EOPNOTSUPP;

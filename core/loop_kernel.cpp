@@ -2,8 +2,11 @@
 #include "core/loop_kernel.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <cerrno>
+#include <fstream>
 
 #include "core/error.hpp"
 #include "core/path_opener.hpp"
@@ -17,6 +20,18 @@ unsigned LoopKernel::find_image_block_size(const AttachRequest& request, const B
 }
 
 ImageFacts LoopKernel::probe_image_file(const AttachRequest& request) { return probe_image(request); }
+
+std::optional<BackingFile> LoopKernel::find_file(const std::string& path) {
+  struct stat st {};
+  if (::stat(path.c_str(), &st) < 0) return std::nullopt;
+  if (S_ISREG(st.st_mode))
+    return BackingFile{{false, st.st_dev, st.st_ino}, static_cast<uint64_t>(st.st_size)};
+  if (!S_ISBLK(st.st_mode)) return std::nullopt;
+  const std::string device = std::to_string(major(st.st_rdev)) + ":" + std::to_string(minor(st.st_rdev));
+  uint64_t sectors = 0;
+  if (!(std::ifstream("/sys/dev/block/" + device + "/size") >> sectors)) return std::nullopt;
+  return BackingFile{{true, st.st_rdev, 0}, sectors * 512};
+}
 
 UniqueFd LoopKernel::open_path(int root, const std::string& path, bool read_only) {
   UniqueFd copy(::fcntl(root, F_DUPFD_CLOEXEC, 0));

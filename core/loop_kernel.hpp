@@ -117,6 +117,10 @@ class LoopKernel {
   virtual ImageFacts probe_image_file(const AttachRequest& request);
   virtual UniqueFd open_path(int root, const std::string& path, bool read_only);
 
+  // The file that a path leads to from here, with its size. Nothing where it leads
+  // nowhere, or to what is no regular file and no block device.
+  virtual std::optional<BackingFile> find_file(const std::string& path);
+
   // False where a look at a backing file by its path, from this process, might
   // wait for a server that does not answer.
   virtual bool may_look_at_files() const { return true; }

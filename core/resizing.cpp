@@ -2,7 +2,6 @@
 #include "core/resizing.hpp"
 
 #include <linux/loop.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,22 +12,20 @@
 #include "core/error.hpp"
 #include "core/filesystem_extent.hpp"
 #include "core/open_attachment.hpp"
+#include "core/snapshot_reading.hpp"
 
 namespace loop {
 namespace {
 
 constexpr uint64_t sector = 512;
 
-// What the kernel is about to compute. Nothing where the path of the backing
-// file leads to another file or nowhere, or where it is a block device.
-std::optional<uint64_t> coming_size(const LoopKernel& kernel, unsigned number, const loop_info64& info) {
+// What the kernel is about to compute. Nothing where the path of the backing file
+// leads to another file or nowhere.
+std::optional<uint64_t> coming_size(LoopKernel& kernel, unsigned number, const loop_info64& info) {
   const auto path = kernel.attribute(number, "loop/backing_file");
-  struct stat st {};
-  if (!path || !kernel.may_look_at_files() || ::stat(path->c_str(), &st) < 0 || !S_ISREG(st.st_mode))
-    return std::nullopt;
-  if (st.st_dev != info.lo_device || st.st_ino != info.lo_inode) return std::nullopt;
-  const auto file_size = static_cast<uint64_t>(st.st_size);
-  uint64_t size = file_size > info.lo_offset ? file_size - info.lo_offset : 0;
+  const auto file = path ? kernel.find_file(*path) : std::nullopt;
+  if (!file || file->identity != backing_identity(info)) return std::nullopt;
+  uint64_t size = file->size > info.lo_offset ? file->size - info.lo_offset : 0;
   if (info.lo_sizelimit != 0) size = std::min<uint64_t>(size, info.lo_sizelimit);
   return size / sector * sector;
 }
@@ -54,6 +51,22 @@ Need need_of(LoopKernel& kernel, unsigned number, const LoopNode& node, uint64_t
   return {"whoever uses it exclusively", size};
 }
 
+// Throws would_truncate where the device would become shorter than it is needed, or
+// where it is needed and nobody can tell. `most`: what it becomes, or, without a
+// size to come, what it can't be larger than.
+void guard(const Need& need, std::optional<uint64_t> coming, uint64_t most, const std::string& name) {
+  if (need.end > most) {
+    throw Error(Errc::would_truncate, name + ": only " + std::to_string(most) + " bytes would be left, " +
+                                          need.user + " needs " + std::to_string(need.end));
+  }
+  if (need.end != 0 && !coming) {
+    throw Error(Errc::would_truncate, name +
+                                          ": its path does not lead to its file, so that nobody can tell " +
+                                          "how large that is by now, and " + need.user + " needs " +
+                                          std::to_string(need.end) + " bytes; force resizes all the same");
+  }
+}
+
 void check(int r, const std::string& what) {
   if (r < 0) throw Error(Errc::failed, -r, what);
 }
@@ -73,21 +86,12 @@ DeviceSizes resize(LoopKernel& kernel, unsigned number, uint64_t disk_sequence, 
 
   const uint64_t old_limit = info.lo_sizelimit;
   if (options.size_limit) info.lo_sizelimit = *options.size_limit;
-  std::optional<uint64_t> coming = coming_size(kernel, number, info);
-  // Without the file's size, a new limit alone tells what it can't be larger than.
-  if (!coming && options.size_limit && *options.size_limit != 0)
-    coming = *options.size_limit / sector * sector;
-  if (coming && *coming == 0) {
-    throw Error(Errc::would_truncate, name + ": nothing would be left of it");
-  }
-  if (coming && *coming < sizes.before && !options.force) {
-    const Need need = need_of(kernel, number, *node, sizes.before);
-    if (need.end > *coming) {
-      throw Error(Errc::would_truncate, name + ": only " + std::to_string(*coming) +
-                                            " bytes would be left, " + need.user + " needs " +
-                                            std::to_string(need.end));
-    }
-  }
+  const std::optional<uint64_t> coming = coming_size(kernel, number, info);
+  const uint64_t limit = info.lo_sizelimit == 0 ? UINT64_MAX : info.lo_sizelimit / sector * sector;
+  const uint64_t most = coming.value_or(limit);
+  if (most == 0) throw Error(Errc::would_truncate, name + ": nothing would be left of it");
+  const bool may_cut = !coming || *coming < sizes.before;
+  if (may_cut && !options.force) guard(need_of(kernel, number, *node, sizes.before), coming, most, name);
   // Either computes the size anew; doing both would send a second event, which
   // looks like that of a rewritten table.
   if (info.lo_sizelimit != old_limit) {

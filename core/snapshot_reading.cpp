@@ -101,12 +101,16 @@ bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
   return read_volatile(kernel, snapshot);
 }
 
-void apply_status(const loop_info64& info, DeviceSnapshot& snapshot, bool look_at_file) {
-  snapshot.identified = true;
+FileIdentity backing_identity(const loop_info64& info) {
   // For a regular file there is none, or (older kernels) the file system's again.
   const bool block_device = info.lo_rdevice != 0 && info.lo_rdevice != info.lo_device;
-  snapshot.backing = block_device ? FileIdentity{true, info.lo_rdevice, 0}
-                                  : FileIdentity{false, info.lo_device, info.lo_inode};
+  return block_device ? FileIdentity{true, info.lo_rdevice, 0}
+                      : FileIdentity{false, info.lo_device, info.lo_inode};
+}
+
+void apply_status(const loop_info64& info, DeviceSnapshot& snapshot, bool look_at_file) {
+  snapshot.identified = true;
+  snapshot.backing = backing_identity(info);
   snapshot.offset = info.lo_offset;
   snapshot.size_limit = info.lo_sizelimit;
   snapshot.read_only = (info.lo_flags & LO_FLAGS_READ_ONLY) != 0;

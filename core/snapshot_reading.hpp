@@ -25,6 +25,9 @@ bool is_attached(const LoopKernel& kernel, unsigned number, uint64_t disk_sequen
 // where no file is attached. `identified` stays false.
 std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned number);
 
+// Which file GET_STATUS64 says that a device is backed by.
+FileIdentity backing_identity(const loop_info64& info);
+
 // What GET_STATUS64 said, put into the snapshot. With a look at the file by its
 // path, which may wait for its server: how large it is, and whether a path that
 // ends in " (deleted)" is one.

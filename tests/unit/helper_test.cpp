@@ -123,6 +123,20 @@ TEST_F(ByWayOfAHelper, ADeviceIsResizedAndRemoved) {
   EXPECT_EQ(kernel_.open_nodes(), 0);
 }
 
+TEST_F(ByWayOfAHelper, AFileIsFoundByItsPath) {
+  LoopKernel& kernel = start();
+  const TemporaryDirectory directory;
+  const std::string path = directory.path() + "/file";
+  const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_EQ(::ftruncate(file.get(), 5000), 0);
+  const auto found = kernel.find_file(path);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->size, 5000U);
+  EXPECT_EQ(found->identity, identify_file(file.get()));
+  EXPECT_EQ(kernel.find_file(directory.path()), std::nullopt);
+  EXPECT_EQ(kernel.find_file(path + "/nothing"), std::nullopt);
+}
+
 TEST_F(ByWayOfAHelper, ABadFileIsRefusedInTheSameWords) {
   LoopManager loops(start());
   AttachRequest wanted;
