@@ -3,12 +3,11 @@
 
 #include <fcntl.h>
 #include <sys/inotify.h>
-#include <unistd.h>
 
-#include <array>
 #include <cerrno>
 
 #include "core/error.hpp"
+#include "core/inotify_events.hpp"
 
 namespace loop {
 namespace {
@@ -63,21 +62,15 @@ void BackingFileWatch::forget_locked(unsigned number) {
 
 std::set<unsigned> BackingFileWatch::take_changed() {
   std::set<unsigned> changed;
-  alignas(inotify_event) std::array<char, 4096> buffer;
   const std::lock_guard lock(mutex_);
-  for (;;) {
-    const ssize_t got = ::read(inotify_.get(), buffer.data(), buffer.size());
-    if (got <= 0) return changed;
-    for (const char* at = buffer.data(); at < buffer.data() + got;) {
-      const auto* event = reinterpret_cast<const inotify_event*>(at);
-      at += sizeof(inotify_event) + event->len;
-      if ((event->mask & IN_Q_OVERFLOW) != 0) {
-        for (const auto& [number, watch] : watches_) changed.insert(number);
-      }
-      const auto devices = devices_.find(event->wd);
-      if (devices != devices_.end()) changed.insert(devices->second.begin(), devices->second.end());
+  each_inotify_event(inotify_.get(), [&](const inotify_event& event) {
+    if ((event.mask & IN_Q_OVERFLOW) != 0) {
+      for (const auto& [number, watch] : watches_) changed.insert(number);
     }
-  }
+    const auto devices = devices_.find(event.wd);
+    if (devices != devices_.end()) changed.insert(devices->second.begin(), devices->second.end());
+  });
+  return changed;
 }
 
 }  // namespace loop

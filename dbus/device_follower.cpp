@@ -27,8 +27,8 @@ constexpr auto describe_patience = 2s;
 // patience is 25 s.
 constexpr auto udev_patience = 10s;
 
-// Changes of a file within this are told together.
-constexpr auto file_change_delay = 50ms;
+// Changes of a file or a node within this are told together.
+constexpr auto change_delay = 50ms;
 
 constexpr int look_attempts = 4;
 constexpr auto clean_up_patience = 5s;
@@ -65,7 +65,9 @@ DeviceFollower::DeviceFollower(Scheduler& scheduler, TaskGroup& tasks, loop::Loo
       loops_(loops),
       helpers_(helpers),
       registry_(registry),
-      looks_(scheduler) {}
+      looks_(scheduler) {
+  nodes_source_ = scheduler_.on_readable(nodes_.fd(), [this] { nodes_written(); });
+}
 
 void DeviceFollower::use_udev(Symlinks symlinks) {
   symlinks_of_ = std::move(symlinks);
@@ -80,7 +82,8 @@ void DeviceFollower::handle(const loop::DeviceEvent& event) {
       links_.insert_or_assign(event.number, Links{event.disk_sequence, event.symlinks});
     }
   }
-  // udev says so when a writer of the whole disk has closed it.
+  // udev says so when a writer of the whole disk has closed it, or somebody wants it
+  // to be looked at again.
   const bool written = event.action == loop::DeviceEvent::Action::change && !event.resized;
   if (!event.partition && written) rewritten_.insert(event.number);
   if (!loops_.claims().claimed(event.number)) {
@@ -100,12 +103,32 @@ void DeviceFollower::handle(const loop::DeviceEvent& event) {
 }
 
 void DeviceFollower::backing_files_changed() {
-  changed_files_.merge(backing_files_.take_changed());
-  if (changed_files_timer_ || changed_files_.empty()) return;
-  changed_files_timer_ = scheduler_.at(Clock::now() + file_change_delay, [this] {
-    changed_files_timer_.reset();
-    for (const unsigned number : std::exchange(changed_files_, {})) start_look(number);
+  changed_.merge(backing_files_.take_changed());
+  start_looks_soon();
+}
+
+void DeviceFollower::nodes_written() {
+  for (const unsigned number : nodes_.take_written()) {
+    rewritten_.insert(number);
+    changed_.insert(number);
+  }
+  start_looks_soon();
+}
+
+void DeviceFollower::start_looks_soon() {
+  if (changed_timer_ || changed_.empty()) return;
+  changed_timer_ = scheduler_.at(Clock::now() + change_delay, [this] {
+    changed_timer_.reset();
+    for (const unsigned number : std::exchange(changed_, {})) start_look(number);
   });
+}
+
+void DeviceFollower::watch_node(const Device& device) {
+  if (device.terms.keeps_partitions) {
+    nodes_.watch(device.snapshot.number);
+  } else {
+    nodes_.forget(device.snapshot.number);
+  }
 }
 
 void DeviceFollower::settle(unsigned number) {
@@ -206,6 +229,7 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
     }
     registry_.withdraw(number);
     backing_files_.forget(number);
+    nodes_.forget(number);
     if (ours) co_await clean_up(number, gone);
     co_return true;
   }
@@ -246,6 +270,7 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   }
   Device device = device_of(std::move(*found));
   device.terms = terms_of(device.snapshot, terms);
+  watch_node(device);
   add_links(device);
   registry_.publish(std::move(device));
   co_return true;
@@ -300,6 +325,7 @@ void DeviceFollower::publish(const loop::Attachment& attachment) {
   }
   Device device = device_of(std::move(examination));
   device.terms = attachment.record();
+  watch_node(device);
   if (const auto links = links_.find(device.snapshot.number);
       links != links_.end() && links->second.disk_sequence == device.snapshot.disk_sequence) {
     device.symlinks = links->second.paths;
@@ -309,7 +335,8 @@ void DeviceFollower::publish(const loop::Attachment& attachment) {
 
 Task<bool> DeviceFollower::wait_for_udev(unsigned number, uint64_t disk_sequence,
                                          std::vector<loop::TableEntry> partitions) {
-  if (!has_udev_ || partitions.empty()) co_return true;
+  // One that ran at the start may have ended.
+  if (!has_udev_ || partitions.empty() || !loop::udev_is_running()) co_return true;
   auto all_ready = [this, number, disk_sequence, &partitions] {
     const Meanwhile& meanwhile = meanwhile_[number];
     return meanwhile.disk_sequence == disk_sequence &&

@@ -11,6 +11,7 @@
 #include "core/examination.hpp"
 #include "core/file_helpers.hpp"
 #include "core/loop_manager.hpp"
+#include "core/node_watch.hpp"
 #include "core/udev_monitor.hpp"
 #include "dbus/keyed_locks.hpp"
 #include "dbus/object_registry.hpp"
@@ -89,6 +90,9 @@ class DeviceFollower {
   };
 
   void start_look(unsigned number);
+  void start_looks_soon();
+  void nodes_written();
+  void watch_node(const Device& device);
   Task<void> sync_if_rewritten(unsigned number);
   Task<void> look_if_asked(unsigned number);
   Task<void> look_locked(unsigned number);
@@ -104,8 +108,10 @@ class DeviceFollower {
   loop::FileHelpers& helpers_;
   ObjectRegistry& registry_;
   loop::BackingFileWatch backing_files_;
-  std::set<unsigned> changed_files_;
-  std::unique_ptr<Scheduler::Registration> changed_files_timer_;
+  loop::NodeWatch nodes_;  // of devices whose partitions the service keeps
+  std::unique_ptr<Scheduler::Registration> nodes_source_;
+  std::set<unsigned> changed_;  // to be looked at soon
+  std::unique_ptr<Scheduler::Registration> changed_timer_;
   NumberLocks looks_;  // two looks at one device must not publish in the wrong order
   Symlinks symlinks_of_;
   bool has_udev_ = false;
