@@ -13,10 +13,6 @@
 #include "core/open_attachment.hpp"
 
 namespace loop {
-bool is_used_exclusively(LoopKernel& kernel, unsigned number) {
-  std::unique_ptr<LoopNode> node;
-  return kernel.open_node(number, NodeAccess::read_exclusive, node) == -EBUSY;
-}
 
 void set_autoclear(LoopKernel& kernel, unsigned number, uint64_t disk_sequence, bool enable) {
   loop_info64 info{};

@@ -12,10 +12,6 @@
 
 namespace loop {
 
-// A mount (in any namespace), swap or another block device uses it, or one of
-// its partitions.
-bool is_used_exclusively(LoopKernel& kernel, unsigned number);
-
 // The kernel's flag. Set on a device that nobody has open, it detaches at once.
 void set_autoclear(LoopKernel& kernel, unsigned number, uint64_t disk_sequence, bool enable);
 

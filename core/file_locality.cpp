@@ -2,6 +2,7 @@
 #include "core/file_locality.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -53,6 +54,25 @@ bool is_served_locally(int fd) {
     if (mount.id == id) return is_local_type(mount.type);
   }
   return false;
+}
+
+FileLocality::FileLocality() : mounts_(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)) {}
+
+bool FileLocality::is_served_locally(int fd, const FileIdentity& file) {
+  if (file.block_device) return true;
+  // The number of a file system that is gone may be another's by now.
+  if (mounts_have_changed()) known_.clear();
+  const auto known = known_.find(file.dev);
+  if (known != known_.end()) return known->second;
+  const bool local = loop::is_served_locally(fd);
+  known_.emplace(file.dev, local);
+  return local;
+}
+
+// Since the last call: /proc tells each open file of it once.
+bool FileLocality::mounts_have_changed() {
+  pollfd changed{mounts_.get(), POLLPRI, 0};
+  return !mounts_ || ::poll(&changed, 1, 0) != 0;
 }
 
 bool is_path_served_locally(const std::string& path) {

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <sys/types.h>
+
+#include <map>
 #include <string>
+
+#include "core/attach_request.hpp"
+#include "core/unique_fd.hpp"
 
 namespace loop {
 
@@ -14,5 +20,21 @@ bool is_served_locally(int fd);
 // below. For want of a descriptor: a path of another mount namespace is taken for
 // one of this.
 bool is_path_served_locally(const std::string& path);
+
+// is_served_locally(), remembered for each file system: finding out means reading
+// the mount table. Asks the kernel whether that has changed when it is asked
+// itself, so that nobody has to follow mounts for it. One thread at a time.
+class FileLocality {
+ public:
+  FileLocality();
+
+  bool is_served_locally(int fd, const FileIdentity& file);
+
+ private:
+  bool mounts_have_changed();
+
+  UniqueFd mounts_;
+  std::map<dev_t, bool> known_;
+};
 
 }  // namespace loop

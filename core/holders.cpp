@@ -95,6 +95,15 @@ void add_loops(const LoopKernel& kernel, const std::vector<std::string>& names,
   }
 }
 
+// Whoever does more than have it open.
+void add_users(const LoopKernel& kernel, const std::vector<std::string>& names,
+               std::vector<Holder>& holders) {
+  add_mounts(names, holders);
+  add_swaps(names, holders);
+  add_stacked_devices(names, holders);
+  add_loops(kernel, names, holders);
+}
+
 std::string command_of(const std::string& pid) {
   std::ifstream file("/proc/" + pid + "/comm");
   std::string command;
@@ -129,13 +138,16 @@ void add_processes(const std::vector<std::string>& names, std::vector<Holder>& h
 
 }  // namespace
 
+bool is_used(const LoopKernel& kernel, unsigned number) {
+  std::vector<Holder> users;
+  add_users(kernel, names_of(kernel, number), users);
+  return !users.empty();
+}
+
 std::vector<Holder> find_holders(const LoopKernel& kernel, unsigned number) {
   const std::vector<std::string> names = names_of(kernel, number);
   std::vector<Holder> holders;
-  add_mounts(names, holders);
-  add_swaps(names, holders);
-  add_stacked_devices(names, holders);
-  add_loops(kernel, names, holders);
+  add_users(kernel, names, holders);
   add_processes(names, holders);
   return holders;
 }

@@ -19,7 +19,13 @@ struct Holder {
 // milliseconds. The calling process itself is left out.
 std::vector<Holder> find_holders(const LoopKernel& kernel, unsigned number);
 
-// The same in one line, also when none can be seen.
+// A mount, swap or another block device (device-mapper, MD, a loop device) uses the
+// device or one of its partitions. A process that just has it open does not, be it
+// exclusively (mkfs). Of mounts, those in this process's namespace. Never opens the
+// device: an exclusive open would tell more, and keep a mount of this moment out.
+bool is_used(const LoopKernel& kernel, unsigned number);
+
+// find_holders() in one line, also when none can be seen.
 std::string describe_holders(const LoopKernel& kernel, unsigned number);
 
 }  // namespace loop

@@ -85,7 +85,7 @@ Task<std::string> AttachOperations::attach_file(Caller caller, loop::UniqueFd fi
   const loop::FileIdentity identity = loop::identify_file(file.get());
   const auto file_lock = co_await files_.acquire(identity);
   co_await context_.parts.follower.catch_up();
-  request.terms.served_locally = context_.is_served_locally(file.get(), identity);
+  request.terms.served_locally = context_.locality.is_served_locally(file.get(), identity);
   request.file = std::move(file);
   if (options.reuse && request.probe_block_size) co_await probe_block_size(caller.uid, request);
 

@@ -7,6 +7,7 @@
 
 #include "core/device_settings.hpp"
 #include "core/error.hpp"
+#include "core/holders.hpp"
 #include "core/partitioning.hpp"
 #include "dbus/errors.hpp"
 
@@ -47,7 +48,7 @@ Task<void> ChangeOperations::set_autoclear(Caller caller, Target target, bool en
   co_await context_.authorize_on_device(caller, "SetAutoclear", target);
   // Set on a device that nobody uses, the kernel's flag would end it at once.
   const auto work = [target, enable](loop::LoopKernel& kernel) {
-    const bool now = !enable || loop::is_used_exclusively(kernel, target.number);
+    const bool now = !enable || loop::is_used(kernel, target.number);
     if (now) loop::set_autoclear(kernel, target.number, target.disk_sequence, enable);
     return now;
   };
@@ -56,30 +57,6 @@ Task<void> ChangeOperations::set_autoclear(Caller caller, Target target, bool en
   terms.autoclear_pending = enable && !done;
   if (enable) terms.delete_node = true;
   context_.remember(context_.require_device(target), terms);
-}
-
-Task<void> ChangeOperations::arm_autoclear() {
-  std::vector<Target> pending;
-  for (const auto& [number, device] : context_.parts.registry.devices()) {
-    if (device.terms.autoclear_pending) pending.push_back({number, device.snapshot.disk_sequence});
-  }
-  for (const Target& target : pending) {
-    const auto work = [target](loop::LoopKernel& kernel) {
-      const bool used = loop::is_used_exclusively(kernel, target.number);
-      if (used) loop::set_autoclear(kernel, target.number, target.disk_sequence, true);
-      return used;
-    };
-    try {
-      const bool armed = co_await context_.work_on_device(Caller(), target, work);
-      if (!armed) continue;
-      loop::AttachmentTerms terms = context_.require_device(target).terms;
-      terms.autoclear_pending = false;
-      context_.remember(context_.require_device(target), terms);
-    } catch (const loop::Error&) {
-      // Gone in the meantime; or it does not answer, and is tried again at the
-      // next change.
-    }
-  }
 }
 
 Task<void> ChangeOperations::set_direct_io(Caller caller, Target target, bool enable) {

@@ -22,10 +22,6 @@ class ChangeOperations {
   Task<void> set_direct_io(Caller caller, Target target, bool enable);
   Task<void> rescan_partitions(Caller caller, Target target);
 
-  // To be called when a mount, swap or other block device may have come: sets the
-  // kernel's flag on devices whose autoclear is pending and that are used now.
-  Task<void> arm_autoclear();
-
  private:
   OperationContext& context_;
 };

@@ -26,7 +26,7 @@ Task<FindOperations::ProbeResult> FindOperations::probe(Caller caller, loop::Uni
   for (const Device* device : devices.conflicting(decoded.request)) {
     result.overlaps.push_back(device->path());
   }
-  const bool local = context_.is_served_locally(decoded.request.file.get(), identity);
+  const bool local = context_.locality.is_served_locally(decoded.request.file.get(), identity);
   const auto work = [&helpers = context_.parts.helpers, uid = caller.uid, local,
                      request = std::make_shared<loop::AttachRequest>(std::move(decoded.request))] {
     return helpers.way(local, uid)->kernel().probe_image_file(*request);

@@ -111,8 +111,12 @@ void ObjectRegistry::withdraw(unsigned number, uint64_t disk_sequence) {
 void ObjectRegistry::update(Device& known, Device&& now) {
   std::map<unsigned, Partition> partitions = std::exchange(now.partitions, {});
   const std::vector<std::string> changed = differences(known, now);
+  const bool other_terms = !(known.terms == now.terms);
   now.partitions = std::exchange(known.partitions, {});
   known = std::move(now);
+  if (other_terms) {
+    for (RegistryListener* listener : listeners_) listener->terms_changed(known);
+  }
   if (!changed.empty()) {
     for (RegistryListener* listener : listeners_) listener->device_changed(known, changed);
   }

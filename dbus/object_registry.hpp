@@ -43,6 +43,8 @@ class RegistryListener {
   virtual void device_added(const Device& device) = 0;
   virtual void device_removed(const Device& device) = 0;
   virtual void device_changed(const Device& device, const std::vector<std::string>& properties) = 0;
+  // What is not shown on the bus of what holds for a device.
+  virtual void terms_changed(const Device&) {}
   virtual void partition_added(const Device& device, unsigned partition) = 0;
   virtual void partition_removed(const Device& device, unsigned partition) = 0;
   virtual void partition_changed(const Device& device, unsigned partition,

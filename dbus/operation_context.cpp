@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "core/error.hpp"
-#include "core/file_locality.hpp"
 #include "core/utf8.hpp"
 #include "dbus/errors.hpp"
 #include "dbus/method_table.hpp"
@@ -41,16 +40,6 @@ OperationContext::FileCall::FileCall(OperationContext& context, uid_t uid) : con
 
 OperationContext::FileCall::~FileCall() {
   if (--context_.file_calls_[uid_] == 0) context_.file_calls_.erase(uid_);
-}
-
-// Kept for each file system, as it means reading the mount table.
-bool OperationContext::is_served_locally(int fd, const loop::FileIdentity& file) {
-  if (file.block_device) return true;
-  const auto known = locality_.find(file.dev);
-  if (known != locality_.end()) return known->second;
-  const bool local = loop::is_served_locally(fd);
-  locality_.emplace(file.dev, local);
-  return local;
 }
 
 std::function<loop::UniqueFd()> OperationContext::path_opening(uid_t uid, std::string path,

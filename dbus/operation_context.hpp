@@ -10,6 +10,7 @@
 #include "core/device_name.hpp"
 #include "core/error.hpp"
 #include "core/file_helpers.hpp"
+#include "core/file_locality.hpp"
 #include "core/path_opener.hpp"
 #include "dbus/caller.hpp"
 #include "dbus/clientele.hpp"
@@ -88,10 +89,6 @@ class OperationContext {
   // Throws Error not_attached, stale.
   const Device& require_device(Target target) const;
 
-  // Asks the kernel alone.
-  bool is_served_locally(int fd, const loop::FileIdentity& file);
-  void mounts_changed() { locality_.clear(); }
-
   // Work for a worker: opens a backing file by path, in a helper process where the
   // way to it may lead through a server that does not answer.
   std::function<loop::UniqueFd()> path_opening(uid_t uid, std::string path, bool read_only) const;
@@ -113,9 +110,9 @@ class OperationContext {
   const Parts parts;
   const Limits limits;
   NumberLocks numbers;
+  loop::FileLocality locality;
 
  private:
-  std::map<dev_t, bool> locality_;        // by file system: what is_served_locally() said
   std::map<uid_t, unsigned> file_calls_;  // under way, by user
 };
 

@@ -5,6 +5,7 @@
 #include "dbus/change_operations.hpp"
 #include "dbus/find_operations.hpp"
 #include "dbus/operation_context.hpp"
+#include "dbus/pending_autoclear.hpp"
 #include "dbus/remove_operations.hpp"
 
 namespace loopd {
@@ -15,12 +16,14 @@ namespace loopd {
 // errors.hpp knows. Event loop's thread only.
 class Operations {
  public:
-  Operations(OperationContext::Parts parts, Limits limits)
+  // `tasks` is borrowed: what the service does of its own.
+  Operations(OperationContext::Parts parts, Limits limits, TaskGroup& tasks)
       : context_(parts, limits),
         removing_(context_),
         attaching_(context_, removing_),
         finding_(context_),
-        changing_(context_) {}
+        changing_(context_),
+        pending_autoclear_(context_, tasks) {}
 
   const Limits& limits() const { return context_.limits; }
   ObjectRegistry& registry() { return context_.parts.registry; }
@@ -30,8 +33,7 @@ class Operations {
   ChangeOperations& changing() { return changing_; }
   RemoveOperations& removing() { return removing_; }
 
-  // To be called when the mount table has changed.
-  void mounts_changed() { context_.mounts_changed(); }
+  PendingAutoclear& pending_autoclear() { return pending_autoclear_; }
 
  private:
   OperationContext context_;
@@ -39,6 +41,7 @@ class Operations {
   AttachOperations attaching_;
   FindOperations finding_;
   ChangeOperations changing_;
+  PendingAutoclear pending_autoclear_;
 };
 
 }  // namespace loopd

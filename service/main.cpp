@@ -15,7 +15,6 @@
 #include "core/file_helpers.hpp"
 #include "core/loop_control.hpp"
 #include "core/loop_manager.hpp"
-#include "core/mount_changes.hpp"
 #include "core/path_opener.hpp"
 #include "core/udev_monitor.hpp"
 #include "dbus/bus_connection.hpp"
@@ -67,7 +66,8 @@ class Service {
                [](auto exception) { log::error("a call failed to be answered: " + text_of(exception)); }),
         looks_(events_, [](auto exception) { log::error("cannot follow a device: " + text_of(exception)); }),
         follower_(events_, looks_, loops_, helpers_, registry_),
-        operations_({events_, loops_, paths_, helpers_, registry_, follower_, log::info}, limits_of(line)),
+        operations_({events_, loops_, paths_, helpers_, registry_, follower_, log::info}, limits_of(line),
+                    looks_),
         parts_{operations_, calls_, events_, LOOPD_VERSION},
         bus_(events_, parts_),
         peers_(events_, parts_),
@@ -93,7 +93,6 @@ class Service {
       events_.on_signal(signal, [this, signal] { lifecycle_.stop(::strsignal(signal)); });
     }
     follow_events();
-    follow_mounts();
     follow_backing_files();
     events_.feed_watchdog();
     looks_.start(start());
@@ -132,7 +131,7 @@ class Service {
 
   void take_events() {
     while (const auto event = monitor_.next()) follower_.handle(*event);
-    if (monitor_.take_other_change()) looks_.start(operations_.changing().arm_autoclear());
+    if (monitor_.take_other_change()) operations_.pending_autoclear().look_soon();
     if (monitor_.take_overflow()) {
       log::warning("device events were lost, looking at every device again");
       looks_.start(follower_.enumerate());
@@ -144,14 +143,6 @@ class Service {
         events_.on_readable(follower_.backing_files_fd(), [this] { follower_.backing_files_changed(); });
   }
 
-  void follow_mounts() {
-    mounts_source_ = events_.on_readable(mounts_.fd(), [this] {
-      mounts_.drain();
-      operations_.mounts_changed();
-      looks_.start(operations_.changing().arm_autoclear());
-    });
-  }
-
   Task<void> start() {
     try {
       loop::open_loop_control(*kernel_);
@@ -161,7 +152,6 @@ class Service {
     // Nobody is served before the tree is complete: who finds us finds all.
     co_await follower_.enumerate();
     co_await operations_.removing().end_private_leases();
-    co_await operations_.changing().arm_autoclear();
     std::string failure;
     try {
       for (loop::UniqueFd& socket : std::exchange(listeners_, {})) peers_.listen(std::move(socket));
@@ -205,10 +195,8 @@ class Service {
   std::vector<loop::UniqueFd> listeners_;
   loop::UdevMonitor monitor_;
   std::optional<loop::UdevMonitor> early_;  // beside udev's: the kernel's own events
-  loop::MountChanges mounts_;
   std::unique_ptr<Scheduler::Registration> events_source_;
   std::unique_ptr<Scheduler::Registration> early_source_;
-  std::unique_ptr<Scheduler::Registration> mounts_source_;
   std::unique_ptr<Scheduler::Registration> files_source_;
   int exit_code_ = EXIT_FAILURE;
 };
