@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <fstream>
 
 #include "tests/bus/stack.hpp"
 
@@ -17,14 +18,6 @@ const Options with_autoclear{{"autoclear", boolean(true)}};
 
 class Autoclear : public Bus {
  protected:
-  bool soon(const std::function<bool()>& condition) {
-    const auto deadline = Clock::now() + long_enough;
-    while (!root().wait_for(condition, milliseconds(20))) {
-      if (Clock::now() >= deadline) return false;
-    }
-    return true;
-  }
-
   bool armed(const std::string& object) { return sysfs(number_of(object), "loop/autoclear") == "1"; }
 
   bool becomes_armed(const std::string& object) {
@@ -32,12 +25,9 @@ class Autoclear : public Bus {
         [&] { return armed(object) && root().changed_property(object, "Autoclear") == boolean(true); });
   }
 
-  bool goes(const std::string& object) {
-    const unsigned number = number_of(object);
-    return soon([&] {
-      return root().count_signals("InterfacesRemoved", object) == 1 && !is_attached(number) &&
-             !node_exists(number);
-    });
+  bool ends(const std::string& object) {
+    return goes(object) &&
+           root().wait_for([&] { return root().count_signals("InterfacesRemoved", object) == 1; });
   }
 
   // Whatever looks at the device has done so, and still it is there and not armed.
@@ -74,7 +64,7 @@ TEST_F(Autoclear, IsArmedByAMountAndEndsWithIt) {
   EXPECT_TRUE(becomes_armed(object));
   EXPECT_TRUE(is_attached(number_of(object)));
   ASSERT_TRUE(point.unmount());
-  EXPECT_TRUE(goes(object));
+  EXPECT_TRUE(ends(object));
 }
 
 TEST_F(Autoclear, EndsWithTheLastOfTwoMounts) {
@@ -90,7 +80,7 @@ TEST_F(Autoclear, EndsWithTheLastOfTwoMounts) {
   let_events_arrive();
   EXPECT_TRUE(is_attached(number_of(object)));
   ASSERT_TRUE(second.unmount());
-  EXPECT_TRUE(goes(object));
+  EXPECT_TRUE(ends(object));
 }
 
 TEST_F(Autoclear, IsArmedByTheMountOfAPartition) {
@@ -105,7 +95,7 @@ TEST_F(Autoclear, IsArmedByTheMountOfAPartition) {
   ASSERT_TRUE(point.mount(node));
   EXPECT_TRUE(becomes_armed(object));
   ASSERT_TRUE(point.unmount());
-  EXPECT_TRUE(goes(object));
+  EXPECT_TRUE(ends(object));
   for (unsigned p = 1; p <= 5; ++p) {
     EXPECT_FALSE(node_exists(number_of(object), p));
     EXPECT_TRUE(root().wait_for(
@@ -124,7 +114,99 @@ TEST_F(Autoclear, IsArmedBySwap) {
   const bool in_time = becomes_armed(object);
   ASSERT_EQ(::swapoff(node.c_str()), 0);
   EXPECT_TRUE(in_time);
-  EXPECT_TRUE(goes(object));
+  EXPECT_TRUE(ends(object));
+}
+
+TEST_F(Autoclear, IsArmedByALoopDeviceOnTop) {
+  const ScratchFile file(MiB);
+  const std::string lower = attach(file, with_autoclear);
+  ASSERT_FALSE(lower.empty());
+  expect_pending(lower);
+  std::string upper;
+  {
+    const loop::UniqueFd disk(::open(node_of(number_of(lower)).c_str(), O_RDWR | O_CLOEXEC));
+    upper = attach(disk.get());
+    ASSERT_FALSE(upper.empty());
+    EXPECT_TRUE(becomes_armed(lower));
+  }
+  let_events_arrive();
+  EXPECT_TRUE(is_attached(number_of(lower)));
+  ASSERT_TRUE(succeeds(root().device(upper, "Remove")));
+  EXPECT_TRUE(ends(lower));
+}
+
+TEST_F(Autoclear, IsArmedByALoopDeviceOfLosetupOnAPartition) {
+  const ScratchFile file(8 * MiB);
+  partition(file, gpt_with_five_partitions);
+  const std::string lower = attach(file, {{"autoclear", boolean(true)}, {"partition-scan", boolean(true)}});
+  ASSERT_FALSE(lower.empty());
+  expect_pending(lower);
+  const unsigned upper = own_number();
+  ASSERT_EQ(run({"losetup", node_of(upper), node_of(number_of(lower)) + "p2"}).status, 0);
+  EXPECT_TRUE(becomes_armed(lower));
+  ASSERT_EQ(run({"losetup", "--detach", node_of(upper)}).status, 0);
+  EXPECT_TRUE(ends(lower));
+}
+
+// As mkfs has it: whoever mounts it afterwards must find it.
+TEST_F(Autoclear, IsNotArmedByAnExclusiveOpenWhileOthersMount) {
+  const ScratchFile file(MiB);
+  const std::string object = attach(file, with_autoclear);
+  ASSERT_FALSE(object.empty());
+  {
+    const loop::UniqueFd mkfs(::open(node_of(number_of(object)).c_str(), O_RDWR | O_EXCL | O_CLOEXEC));
+    ASSERT_TRUE(mkfs);
+    const MountPoint others("of others");
+    ASSERT_TRUE(others.mount("none", "tmpfs"));
+    expect_pending(object);
+  }
+  expect_pending(object);
+}
+
+// An open of the service's own that keeps others out would make one fail now and then.
+TEST_F(Autoclear, NeverKeepsAMountOut) {
+  const ScratchFile file(MiB);
+  const std::string waiting = attach(file, with_autoclear);
+  ASSERT_FALSE(waiting.empty());
+  const MountPoint others("of others");
+  for (int round = 0; round < 200; ++round) {
+    ASSERT_TRUE(others.mount("none", "tmpfs"));
+    const loop::UniqueFd exclusive(
+        ::open(node_of(number_of(waiting)).c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+    ASSERT_TRUE(exclusive) << "round " << round << ", errno " << errno;
+    ASSERT_TRUE(others.unmount());
+  }
+  expect_pending(waiting);
+}
+
+TEST_F(Autoclear, MakesNobodyElsesMountsWakeAnIdleService) {
+  const auto wake_ups = [this] {
+    std::ifstream status("/proc/" + std::to_string(stack().loopd().pid()) + "/status");
+    std::string line;
+    while (std::getline(status, line)) {
+      if (line.starts_with("voluntary_ctxt_switches:")) return std::stol(line.substr(line.find(':') + 1));
+    }
+    return -1L;
+  };
+  const auto mount_often = [&] {
+    const MountPoint others("of others");
+    const long before = wake_ups();
+    for (int round = 0; round < 100; ++round) {
+      EXPECT_TRUE(others.mount("none", "tmpfs"));
+      EXPECT_TRUE(others.unmount());
+    }
+    return wake_ups() - before;
+  };
+  let_events_arrive();
+  EXPECT_LT(mount_often(), 10) << "nothing is pending";
+  const ScratchFile file(MiB);
+  const std::string object = attach(file, with_autoclear);
+  ASSERT_FALSE(object.empty());
+  let_events_arrive();
+  EXPECT_GT(mount_often(), 10) << "the test does not see wake-ups";
+  ASSERT_TRUE(succeeds(root().device(object, "Remove")));
+  let_events_arrive();
+  EXPECT_LT(mount_often(), 10) << "nothing is pending any more";
 }
 
 TEST_F(Autoclear, IsArmedByADescriptorFromOpen) {
@@ -139,7 +221,7 @@ TEST_F(Autoclear, IsArmedByADescriptorFromOpen) {
     let_events_arrive();
     EXPECT_TRUE(is_attached(number_of(object)));
   }
-  EXPECT_TRUE(goes(object));
+  EXPECT_TRUE(ends(object));
 }
 
 TEST_F(Autoclear, MayBeTakenBackBeforeTheFirstUse) {
@@ -179,7 +261,7 @@ TEST_F(Autoclear, SetOnAnUnusedDeviceWaitsForItsFirstUse) {
   ASSERT_TRUE(point.mount(node_of(number_of(object))));
   EXPECT_TRUE(becomes_armed(object));
   ASSERT_TRUE(point.unmount());
-  EXPECT_TRUE(goes(object));
+  EXPECT_TRUE(ends(object));
 }
 
 TEST_F(Autoclear, SetOnAUsedDeviceIsArmedAtOnce) {
@@ -192,7 +274,7 @@ TEST_F(Autoclear, SetOnAUsedDeviceIsArmedAtOnce) {
   EXPECT_TRUE(armed(object));
   EXPECT_TRUE(root().wait_for([&] { return root().changed_property(object, "Autoclear") == boolean(true); }));
   ASSERT_TRUE(point.unmount());
-  EXPECT_TRUE(goes(object));
+  EXPECT_TRUE(ends(object));
 }
 
 TEST_F(Autoclear, SetOnADeviceThatAProcessHasOpenDoesNotLoseIt) {
@@ -218,7 +300,7 @@ TEST_F(Autoclear, SurvivesARestartAsPending) {
     ASSERT_TRUE(point.mount(node_of(number_of(object))));
     EXPECT_TRUE(becomes_armed(object));
     ASSERT_TRUE(point.unmount());
-    EXPECT_TRUE(goes(object));
+    EXPECT_TRUE(ends(object));
     root().forget_signals();
   }
 }
@@ -233,7 +315,7 @@ TEST_F(Autoclear, IsArmedByAMountOfTheTimeWithoutTheService) {
   stack().start_loopd();
   EXPECT_TRUE(soon([&] { return armed(object); }));
   ASSERT_TRUE(point.unmount());
-  EXPECT_TRUE(goes(object));
+  EXPECT_TRUE(ends(object));
 }
 
 TEST_F(Autoclear, OfAnArmedDeviceSurvivesARestart) {
@@ -248,7 +330,7 @@ TEST_F(Autoclear, OfAnArmedDeviceSurvivesARestart) {
   EXPECT_TRUE(armed(object));
   EXPECT_EQ(properties_of(object).at("Autoclear"), boolean(true));
   ASSERT_TRUE(point.unmount());
-  EXPECT_TRUE(goes(object));
+  EXPECT_TRUE(ends(object));
 }
 
 TEST_F(Autoclear, OfManyDevicesIsArmedForThoseThatAreUsed) {
@@ -267,7 +349,7 @@ TEST_F(Autoclear, OfManyDevicesIsArmedForThoseThatAreUsed) {
   for (size_t i = 0; i < objects.size(); i += 2) EXPECT_TRUE(becomes_armed(objects[i]));
   for (size_t i = 1; i < objects.size(); i += 2) expect_pending(objects[i]);
   points.clear();
-  for (size_t i = 0; i < objects.size(); i += 2) EXPECT_TRUE(goes(objects[i]));
+  for (size_t i = 0; i < objects.size(); i += 2) EXPECT_TRUE(ends(objects[i]));
   for (size_t i = 1; i < objects.size(); i += 2) EXPECT_TRUE(is_attached(number_of(objects[i])));
 }
 

@@ -19,25 +19,7 @@ class Lease : public Bus {
  protected:
   std::string attach_leased(BusClient& client, const ScratchFile& file, Options wishes = {}) {
     wishes.emplace_back("lease", boolean(true));
-    const Reply reply = client.attach(file.fd(), wishes);
-    EXPECT_TRUE(succeeds(reply));
-    if (!reply.ok()) return {};
-    remove_at_end(reply.values.at(0).text);
-    return reply.values.at(0).text;
-  }
-
-  // What is not told on the bus is looked at now and then.
-  bool soon(const std::function<bool()>& condition) {
-    const auto deadline = Clock::now() + long_enough;
-    while (!root().wait_for(condition, milliseconds(20))) {
-      if (Clock::now() >= deadline) return false;
-    }
-    return true;
-  }
-
-  bool goes(const std::string& object) {
-    const unsigned number = number_of(object);
-    return soon([&] { return !is_attached(number) && !node_exists(number) && !root().has_object(object); });
+    return attach_as(client, file, wishes);
   }
 
   // Of the main part of the test, which is without a service.
@@ -160,14 +142,11 @@ TEST_F(Lease, OfADeviceWithAMountedPartitionEndsWithTheMount) {
   auto client = connect();
   const std::string object = attach_leased(*client, file, {{"partition-scan", boolean(true)}});
   ASSERT_FALSE(object.empty());
-  const std::string node = node_of(number_of(object)) + "p2";
-  ASSERT_EQ(run({"mkfs.ext4", "-q", node}).status, 0);
-  const MountPoint point("leased partition");
-  ASSERT_TRUE(point.mount(node));
+  const MountedPartition mounted(object, "leased partition");
   client.reset();
   EXPECT_TRUE(soon([&] { return sysfs(number_of(object), "loop/autoclear") == "1"; }));
   EXPECT_TRUE(node_exists(number_of(object), 2));
-  ASSERT_TRUE(point.unmount());
+  ASSERT_TRUE(mounted.point().unmount());
   EXPECT_TRUE(goes(object));
   for (unsigned p = 1; p <= 5; ++p) EXPECT_FALSE(node_exists(number_of(object), p));
 }

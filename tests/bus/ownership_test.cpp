@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <filesystem>
@@ -25,14 +26,6 @@ namespace {
 
 class Ownership : public Bus {
  protected:
-  std::string attach_as(BusClient& user, const ScratchFile& file, const Options& wishes = {}) {
-    const Reply reply = user.attach(file.fd(), wishes);
-    EXPECT_TRUE(succeeds(reply));
-    if (!reply.ok()) return {};
-    remove_at_end(reply.values.at(0).text);
-    return reply.values.at(0).text;
-  }
-
   Value owner_of(const std::string& object) { return properties_of(object).at("OwnerUID"); }
 
   std::set<std::string> state_files() {
@@ -184,16 +177,19 @@ TEST_F(Ownership, IsNobodysWhereTheRecordIsDamaged) {
   EXPECT_FALSE(std::filesystem::exists(record)) << "nobody ever takes it away";
 }
 
-// Clients of one user who attach and remove until the service dies under them.
+// Clients of two users who attach and remove until the service dies under them.
 class Storm {
  public:
-  static constexpr unsigned clients = 3;
+  static constexpr unsigned clients = 4;
 
-  Storm(const std::string& address, uid_t uid, const std::vector<std::unique_ptr<ScratchFile>>& files) {
+  Storm(const std::string& address, const std::vector<std::unique_ptr<ScratchFile>>& files) {
     for (unsigned i = 0; i < clients; ++i) {
-      threads_.emplace_back([this, address, uid, file = files[i]->fd()] { work(address, uid, file); });
+      threads_.emplace_back([this, address, i, file = files[i]->fd()] { work(address, user(i), file); });
     }
   }
+
+  // Whose the devices of a file are.
+  static uid_t user(unsigned file) { return file % 2 == 0 ? allowed_user : another_user; }
   ~Storm() { end(); }
 
   bool wait_for_answers(unsigned count) {
@@ -248,7 +244,7 @@ TEST_F(Ownership, IsNeverWrongWhereverTheServiceIsKilled) {
   unsigned found = 0;
   for (int kill = 0; kill < kills; ++kill) {
     {
-      Storm storm(stack().address(), allowed_user, files);
+      Storm storm(stack().address(), files);
       EXPECT_TRUE(storm.wait_for_answers(static_cast<unsigned>(random() % 12)));
       // Not at an answer, but at any instant after it.
       const auto until = Clock::now() + std::chrono::microseconds(random() % 5000);
@@ -263,7 +259,11 @@ TEST_F(Ownership, IsNeverWrongWhereverTheServiceIsKilled) {
       ++found;
       const std::string sequence = *sysfs(number, "diskseq");
       records.insert(sequence);
-      EXPECT_EQ(owner_of(object_of(number)), u32(allowed_user))
+      const auto file = std::find_if(files.begin(), files.end(), [&](const auto& one) {
+        return one->path() == sysfs(number, "loop/backing_file");
+      });
+      ASSERT_NE(file, files.end());
+      EXPECT_EQ(owner_of(object_of(number)), u32(Storm::user(static_cast<unsigned>(file - files.begin()))))
           << "loop" << number << " is unused, so it is somebody's or gone; kill " << kill;
       EXPECT_TRUE(std::filesystem::exists(stack().state_directory() + "/" + sequence)) << sequence;
       EXPECT_EQ(sysfs(number, "loop/autoclear"), "0") << "loop" << number << " is going to vanish";

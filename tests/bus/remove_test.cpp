@@ -132,15 +132,12 @@ TEST_F(Remove, RefusesADeviceWithAMountedPartition) {
   partition(file, gpt_with_five_partitions);
   const std::string object = attach(file, {{"partition-scan", boolean(true)}});
   ASSERT_FALSE(object.empty());
-  const std::string node = node_of(number_of(object)) + "p2";
-  ASSERT_EQ(run({"mkfs.ext4", "-q", node}).status, 0);
-  const MountPoint point("busy partition");
-  ASSERT_TRUE(point.mount(node));
+  const MountedPartition mounted(object, "busy partition");
   const State before = state_of(object);
-  EXPECT_TRUE(fails_with(root().device(object, "Remove"), device_busy, point.path()));
+  EXPECT_TRUE(fails_with(root().device(object, "Remove"), device_busy, mounted.point().path()));
   EXPECT_TRUE(state_of(object) == before);
   EXPECT_EQ(sysfs_partitions(number_of(object)).size(), 5U);
-  ASSERT_TRUE(point.unmount());
+  ASSERT_TRUE(mounted.point().unmount());
   EXPECT_TRUE(succeeds(root().device(object, "Remove")));
 }
 

@@ -18,14 +18,6 @@ constexpr const char* not_supported = "org.freedesktop.DBus.Error.NotSupported";
 
 class Settings : public Bus {
  protected:
-  std::string attach_as(BusClient& user, const ScratchFile& file, const Options& wishes = {}) {
-    const Reply reply = user.attach(file.fd(), wishes);
-    EXPECT_TRUE(succeeds(reply));
-    if (!reply.ok()) return {};
-    remove_at_end(reply.values.at(0).text);
-    return reply.values.at(0).text;
-  }
-
   bool tells(const std::string& object, const std::string& property, const Value& value) {
     return root().wait_for([&] { return root().changed_property(object, property) == value; });
   }
@@ -268,10 +260,7 @@ TEST_F(RescanPartitions, LeavesAPartitionThatIsInUse) {
   partition(file, gpt_with_five_partitions);
   const std::string object = attach(file, {{"partition-scan", boolean(true)}});
   ASSERT_FALSE(object.empty());
-  const std::string node = node_of(number_of(object)) + "p2";
-  ASSERT_EQ(run({"mkfs.ext4", "-q", node}).status, 0);
-  const MountPoint point("in use");
-  ASSERT_TRUE(point.mount(node));
+  const MountedPartition mounted(object, "in use");
   let_events_arrive();
   root().forget_signals();
   partition_device(object, second_moved_and_sixth_added);
@@ -280,7 +269,7 @@ TEST_F(RescanPartitions, LeavesAPartitionThatIsInUse) {
       << "it is the mounted one";
   EXPECT_EQ(sysfs_partitions(number_of(object)), (std::vector<unsigned>{1, 2, 3, 5, 6}));
   EXPECT_EQ(root().count_signals("PartitionRemoved", object + "/p2"), 0U);
-  ASSERT_TRUE(point.unmount());
+  ASSERT_TRUE(mounted.point().unmount());
   ASSERT_TRUE(succeeds(root().device(object, "RescanPartitions")));
   EXPECT_EQ(properties_of(object + "/p2", partition_interface).at("Offset"), u64(9 * MiB));
 }
@@ -472,13 +461,9 @@ TEST_F(ResizeWithOptions, GuardsAMountedPartition) {
   partition(file, gpt_with_five_partitions);
   const std::string object = attach(file, {{"partition-scan", boolean(true)}});
   ASSERT_FALSE(object.empty());
-  const std::string node = node_of(number_of(object)) + "p2";
-  ASSERT_EQ(run({"mkfs.ext4", "-q", node}).status, 0);
-  const MountPoint point("guarded partition");
-  ASSERT_TRUE(point.mount(node));
+  const MountedPartition mounted(object, "guarded partition");
   EXPECT_TRUE(fails_with(limit(object, 3 * MiB), would_truncate));
   EXPECT_EQ(size_of(object), 12 * MiB);
-  ASSERT_TRUE(point.unmount());
 }
 
 TEST_F(ResizeWithOptions, GuardsSwap) {
@@ -501,9 +486,56 @@ TEST_F(ResizeWithOptions, GuardsWhereTheFileWasUnlinkedOrRenamed) {
   ASSERT_FALSE(object.empty());
   const MountPoint point("unlinked");
   ASSERT_TRUE(point.mount(node_of(number_of(object))));
-  ASSERT_EQ(::unlink(file.path().c_str()), 0);
+  ASSERT_EQ(::rename(file.path().c_str(), (file.path() + ".renamed").c_str()), 0);
+  EXPECT_TRUE(fails_with(limit(object, 8 * MiB), would_truncate));
+  EXPECT_TRUE(succeeds(resize(object))) << "nothing would be cut";
+  ASSERT_EQ(::unlink((file.path() + ".renamed").c_str()), 0);
   EXPECT_TRUE(fails_with(limit(object, 8 * MiB), would_truncate));
   EXPECT_EQ(size_of(object), 16 * MiB);
+  EXPECT_EQ(properties_of(object).at("SizeLimit"), u64(0));
+  ASSERT_TRUE(point.unmount());
+}
+
+// Nobody can ask an unlinked file for its size, so that it may be any.
+TEST_F(ResizeWithOptions, GuardsWhereTheFileWasUnlinkedAndTruncated) {
+  const ScratchFile file(16 * MiB);
+  ASSERT_EQ(run({"mkfs.ext4", "-q", file.path()}).status, 0);
+  const std::string object = attach(file);
+  ASSERT_FALSE(object.empty());
+  const MountPoint point("unlinked and truncated");
+  ASSERT_TRUE(point.mount(node_of(number_of(object))));
+  ASSERT_EQ(::unlink(file.path().c_str()), 0);
+  file.resize(8 * MiB);
+  EXPECT_TRUE(fails_with(resize(object), would_truncate, "force"));
+  EXPECT_EQ(size_of(object), 16 * MiB);
+  EXPECT_TRUE(succeeds(resize(object, {{"force", boolean(true)}})));
+  EXPECT_EQ(size_of(object), 8 * MiB);
+  file.resize(16 * MiB);
+  EXPECT_TRUE(succeeds(resize(object, {{"force", boolean(true)}})));
+  ASSERT_TRUE(point.unmount());
+  file.resize(8 * MiB);
+  EXPECT_TRUE(succeeds(resize(object))) << "nobody needs it any more";
+  EXPECT_EQ(size_of(object), 8 * MiB);
+}
+
+TEST_F(ResizeWithOptions, GuardsADeviceOnABlockDevice) {
+  const ScratchFile file(16 * MiB);
+  ASSERT_EQ(run({"mkfs.ext4", "-q", file.path()}).status, 0);
+  const std::string lower = attach(file);
+  ASSERT_FALSE(lower.empty());
+  std::string upper;
+  {
+    const loop::UniqueFd disk(::open(node_of(number_of(lower)).c_str(), O_RDWR | O_CLOEXEC));
+    upper = attach(disk.get());
+    ASSERT_FALSE(upper.empty());
+  }
+  const MountPoint point("on a device");
+  ASSERT_TRUE(point.mount(node_of(number_of(upper))));
+  EXPECT_TRUE(succeeds(resize(upper))) << "the lower one is as large as it was";
+  ASSERT_TRUE(succeeds(limit(lower, 8 * MiB, true)));
+  EXPECT_TRUE(fails_with(resize(upper), would_truncate, std::to_string(16 * MiB)));
+  EXPECT_EQ(size_of(upper), 16 * MiB);
+  ASSERT_TRUE(succeeds(limit(lower, 0)));
   ASSERT_TRUE(point.unmount());
 }
 

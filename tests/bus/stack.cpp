@@ -335,12 +335,31 @@ unsigned Bus::own_number() {
   return ++last;
 }
 
-std::string Bus::attach(int file, const Options& wishes) {
-  const Reply reply = root().attach(file, wishes);
+std::string Bus::attach(int file, const Options& wishes) { return attach_for(root(), file, wishes); }
+
+std::string Bus::attach_as(BusClient& user, const ScratchFile& file, const Options& wishes) {
+  return attach_for(user, file.fd(), wishes);
+}
+
+std::string Bus::attach_for(BusClient& client, int file, const Options& wishes) {
+  const Reply reply = client.attach(file, wishes);
   EXPECT_TRUE(succeeds(reply));
   if (!reply.ok()) return {};
   remove_at_end(reply.values.at(0).text);
   return reply.values.at(0).text;
+}
+
+bool Bus::soon(const std::function<bool()>& condition) {
+  const auto deadline = Clock::now() + long_enough;
+  while (!root().wait_for(condition, milliseconds(20))) {
+    if (Clock::now() >= deadline) return false;
+  }
+  return true;
+}
+
+bool Bus::goes(const std::string& object) {
+  const unsigned number = number_of(object);
+  return soon([&] { return !is_attached(number) && !node_exists(number) && !root().has_object(object); });
 }
 
 void Bus::remove_at_end(const std::string& object) {
@@ -377,6 +396,12 @@ Value Bus::properties_of(const std::string& object, const std::string& interface
   const Reply reply = root().properties(object, interface);
   EXPECT_TRUE(succeeds(reply)) << object;
   return reply.ok() ? reply.values.at(0) : Value{};
+}
+
+MountedPartition::MountedPartition(const std::string& object, const std::string& name) : point_(name) {
+  const std::string node = node_of(number_of(object)) + "p2";
+  EXPECT_EQ(run({"mkfs.ext4", "-q", node}).status, 0);
+  EXPECT_TRUE(point_.mount(node));
 }
 
 testing::AssertionResult fails_with(const Reply& reply, const std::string& error,

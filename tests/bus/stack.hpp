@@ -88,6 +88,16 @@ class Bus : public testing::Test {
     return attach(file.fd(), wishes);
   }
 
+  // The same as somebody else.
+  std::string attach_as(BusClient& user, const ScratchFile& file, const Options& wishes = {});
+
+  // The condition holds before the deadline. For what is not told on the bus: looks
+  // now and then.
+  bool soon(const std::function<bool()>& condition);
+
+  // The device is detached, and its node and object are gone, soon.
+  bool goes(const std::string& object);
+
   // Every event of devices that has happened so far has become signals.
   void let_events_arrive();
 
@@ -98,11 +108,23 @@ class Bus : public testing::Test {
   Value properties_of(const std::string& object, const std::string& interface = device_interface);
 
  private:
+  std::string attach_for(BusClient& client, int file, const Options& wishes);
   void remove_attached();
 
   static std::unique_ptr<Stack> stack_;
   std::unique_ptr<BusClient> root_;
   std::vector<std::pair<std::string, uint64_t>> attached_;  // object and disk sequence
+};
+
+// The second partition of a device, with a file system, mounted. Fails the test where
+// that does not work.
+class MountedPartition {
+ public:
+  MountedPartition(const std::string& object, const std::string& name);
+  const MountPoint& point() const { return point_; }
+
+ private:
+  MountPoint point_;
 };
 
 // Is an error of this name whose message has the culprit.
