@@ -25,8 +25,8 @@ ObjectTree::ObjectTree(sdbus::IConnection& connection, sd_bus* bus, const Servic
       manager_(connection, context_) {
   context_.operations.registry().subscribe(*this);
   for (const auto& [number, device] : context_.operations.registry().devices()) {
-    device_added(device);
-    for (const auto& [partition, what] : device.partitions) partition_added(device, partition);
+    add(device);
+    for (const auto& [partition, what] : device.partitions) add(device, partition);
   }
 }
 
@@ -45,11 +45,20 @@ uint64_t ObjectTree::message_id() {
   return message_id_;
 }
 
-void ObjectTree::device_added(const Device& device) {
-  const unsigned number = device.snapshot.number;
+DeviceObject& ObjectTree::add(const Device& device) {
   auto object = std::make_unique<DeviceObject>(connection_, context_, device);
-  tell([&] { object->announce(); });
-  devices_.insert_or_assign(number, std::move(object));
+  return *(devices_[device.snapshot.number] = std::move(object));
+}
+
+PartitionObject& ObjectTree::add(const Device& device, unsigned partition) {
+  auto object =
+      std::make_unique<PartitionObject>(connection_, context_.operations.registry(), device, partition);
+  return *(partitions_[PartitionKey(device.snapshot.number, partition)] = std::move(object));
+}
+
+void ObjectTree::device_added(const Device& device) {
+  DeviceObject& object = add(device);
+  tell([&] { object.announce(); });
   tell([&] { manager_.device_count_changed(); });
 }
 
@@ -66,10 +75,8 @@ void ObjectTree::device_changed(const Device& device, const std::vector<std::str
 }
 
 void ObjectTree::partition_added(const Device& device, unsigned partition) {
-  auto object =
-      std::make_unique<PartitionObject>(connection_, context_.operations.registry(), device, partition);
-  tell([&] { object->announce(); });
-  partitions_.insert_or_assign(PartitionKey(device.snapshot.number, partition), std::move(object));
+  PartitionObject& object = add(device, partition);
+  tell([&] { object.announce(); });
   tell([&] {
     devices_.at(device.snapshot.number)
         ->emitPartitionAdded(sdbus::ObjectPath(device.partition_path(partition)),

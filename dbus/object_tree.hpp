@@ -18,7 +18,8 @@
 
 namespace loopd {
 
-// The objects of the contract on one connection, kept true to the registry.
+// The objects of the contract on one connection, kept true to the registry. What
+// is there already when it is made is not announced.
 class ObjectTree final : private RegistryListener {
  public:
   // Both are the same connection, and must outlive it. `caller` and `connection`
@@ -31,6 +32,8 @@ class ObjectTree final : private RegistryListener {
   using PartitionKey = std::pair<unsigned, unsigned>;
 
   uint64_t message_id();
+  DeviceObject& add(const Device& device);
+  PartitionObject& add(const Device& device, unsigned partition);
   void device_added(const Device& device) override;
   void device_removed(const Device& device) override;
   void device_changed(const Device& device, const std::vector<std::string>& properties) override;

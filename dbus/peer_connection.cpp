@@ -9,21 +9,22 @@ namespace loopd {
 
 std::shared_ptr<PeerConnection> PeerConnection::make(sd_bus* bus, const ServiceParts& parts, std::string run,
                                                      uint64_t number) {
-  std::shared_ptr<PeerConnection> made(new PeerConnection(bus, parts, std::move(run), number));
-  made->tree_ = std::make_unique<ObjectTree>(
-      *made->connection_, bus, parts, [self = made.get()] { return self->current_caller(); },
-      [self = made.get()] { return self->shared_from_this(); });
-  return made;
+  return std::shared_ptr<PeerConnection>(new PeerConnection(bus, parts, std::move(run), number));
 }
 
 PeerConnection::PeerConnection(sd_bus* bus, const ServiceParts& parts, std::string run, uint64_t number)
     : bus_(bus),
       connection_(sdbus::createBusConnection(bus)),
-      operations_(parts.operations),
-      calls_(parts.calls),
+      parts_(parts),
       run_(std::move(run)),
       name_(std::string(private_prefix) + std::to_string(number)),
-      driver_(bus, number) {}
+      driver_(bus, number, [this] { serve(); }) {}
+
+void PeerConnection::serve() {
+  if (!open_) return;
+  tree_ = std::make_unique<ObjectTree>(
+      *connection_, bus_, parts_, [this] { return current_caller(); }, [this] { return shared_from_this(); });
+}
 
 // Closed first: sdbus-c++ would flush, and wait for a peer that does not read.
 PeerConnection::~PeerConnection() { sd_bus_close(bus_); }
@@ -31,7 +32,7 @@ PeerConnection::~PeerConnection() { sd_bus_close(bus_); }
 void PeerConnection::closed() {
   open_ = false;
   tree_.reset();
-  calls_.start(operations_.removing().client_left(run_, name_));
+  parts_.calls.start(parts_.operations.removing().client_left(run_, name_));
 }
 
 // The socket is root's alone.

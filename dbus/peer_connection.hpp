@@ -14,8 +14,8 @@
 namespace loopd {
 
 // One peer of the private socket, which is root: no bus in between, the same
-// objects. Its calls under way keep it alive after it is dropped. Event loop's
-// thread only.
+// objects, which are there and tell of changes from its first message on. Its calls under way keep it alive
+// after it is dropped. Event loop's thread only.
 class PeerConnection final : public Clientele, public std::enable_shared_from_this<PeerConnection> {
  public:
   // Takes a reference of the server's end of a connection that is authenticated, driven by whoever
@@ -35,12 +35,12 @@ class PeerConnection final : public Clientele, public std::enable_shared_from_th
  private:
   PeerConnection(sd_bus* bus, const ServiceParts& parts, std::string run, uint64_t number);
 
+  void serve();
   Task<Caller> current_caller();
 
   sd_bus* bus_;  // owned by connection_
   std::unique_ptr<sdbus::IConnection> connection_;
-  Operations& operations_;
-  TaskGroup& calls_;
+  const ServiceParts& parts_;
   std::string run_;
   std::string name_;
   bool open_ = true;

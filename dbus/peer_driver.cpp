@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <string_view>
+#include <utility>
 
 #include "dbus/names.hpp"
 
@@ -41,17 +42,36 @@ const sd_bus_vtable PeerDriver::vtable[] = {
     SD_BUS_VTABLE_END,
 };
 
-PeerDriver::PeerDriver(sd_bus* bus, uint64_t peer_number) : peer_name_(":1." + std::to_string(peer_number)) {
-  const int r = sd_bus_add_object_vtable(bus, &slot_, driver_path, driver_interface, vtable, this);
+PeerDriver::PeerDriver(sd_bus* bus, uint64_t peer_number, std::function<void()> greeted)
+    : peer_name_(":1." + std::to_string(peer_number)), greeted_(std::move(greeted)) {
+  int r = sd_bus_add_object_vtable(bus, &objects_, driver_path, driver_interface, vtable, this);
+  if (r >= 0) r = sd_bus_add_filter(bus, &filter_, on_message, this);
   if (r < 0) throw sdbus::createError(-r, "cannot serve a private connection");
 }
 
-PeerDriver::~PeerDriver() { sd_bus_slot_unref(slot_); }
+PeerDriver::~PeerDriver() {
+  sd_bus_slot_unref(filter_);
+  sd_bus_slot_unref(objects_);
+}
+
+void PeerDriver::greet() {
+  if (const auto greeted = std::exchange(greeted_, nullptr)) greeted();
+}
+
+int PeerDriver::on_message(sd_bus_message* message, void* self, sd_bus_error*) {
+  if (sd_bus_message_is_method_call(message, driver_interface, "Hello") <= 0) {
+    static_cast<PeerDriver*>(self)->greet();
+  }
+  return 0;
+}
 
 int PeerDriver::set_sender(sd_bus* bus) { return sd_bus_set_sender(bus, own_unique_name); }
 
 int PeerDriver::hello(sd_bus_message* call, void* self, sd_bus_error*) {
-  return sd_bus_reply_method_return(call, "s", static_cast<PeerDriver*>(self)->peer_name_.c_str());
+  auto* driver = static_cast<PeerDriver*>(self);
+  const int r = sd_bus_reply_method_return(call, "s", driver->peer_name_.c_str());
+  driver->greet();
+  return r;
 }
 
 int PeerDriver::accept_rule(sd_bus_message* call, void*, sd_bus_error*) {

@@ -4,6 +4,7 @@
 #include <systemd/sd-bus.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace loopd {
@@ -14,8 +15,10 @@ namespace loopd {
 // every peer anyway, so subscriptions are accepted and not kept.
 class PeerDriver {
  public:
-  // `bus` must outlive it. Throws sdbus::Error.
-  PeerDriver(sd_bus* bus, uint64_t peer_number);
+  // `bus` must outlive it. `greeted` is called when the peer may be sent anything:
+  // one that says Hello takes every message before the answer for a broken bus, so
+  // nothing is sent before the first message has come. Throws sdbus::Error.
+  PeerDriver(sd_bus* bus, uint64_t peer_number, std::function<void()> greeted);
   ~PeerDriver();
   PeerDriver(const PeerDriver&) = delete;
   PeerDriver& operator=(const PeerDriver&) = delete;
@@ -25,6 +28,8 @@ class PeerDriver {
 
  private:
   static const sd_bus_vtable vtable[];
+  static int on_message(sd_bus_message* message, void* self, sd_bus_error* error);
+  void greet();
   static int hello(sd_bus_message* call, void* self, sd_bus_error* error);
   static int get_name_owner(sd_bus_message* call, void* self, sd_bus_error* error);
   static int name_has_owner(sd_bus_message* call, void* self, sd_bus_error* error);
@@ -33,7 +38,9 @@ class PeerDriver {
   static int get_unix_user(sd_bus_message* call, void* self, sd_bus_error* error);
 
   std::string peer_name_;
-  sd_bus_slot* slot_ = nullptr;
+  std::function<void()> greeted_;
+  sd_bus_slot* objects_ = nullptr;
+  sd_bus_slot* filter_ = nullptr;
 };
 
 }  // namespace loopd

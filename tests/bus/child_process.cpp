@@ -18,6 +18,22 @@
 namespace bus_test {
 namespace {
 
+// As sd_listen_fds_with_names() expects it.
+void pass_descriptors(const std::map<std::string, int>& passed) {
+  if (passed.empty()) return;
+  std::vector<loop::UniqueFd> copies;  // out of the way of each other
+  std::string names;
+  for (const auto& [name, fd] : passed) {
+    copies.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 100));
+    names += (names.empty() ? "" : ":") + name;
+  }
+  int next = 3;
+  for (const loop::UniqueFd& copy : copies) ::dup2(copy.get(), next++);
+  ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
+  ::setenv("LISTEN_FDS", std::to_string(passed.size()).c_str(), 1);
+  ::setenv("LISTEN_FDNAMES", names.c_str(), 1);
+}
+
 [[noreturn]] void run_child(const ChildProcess::Setup& setup, pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, setup.death_signal);
   if (::getppid() != parent) ::_exit(125);  // it died before the line above
@@ -34,6 +50,7 @@ namespace {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   if (setup.body) ::_exit(setup.body());
   for (const auto& [name, value] : setup.environment) ::setenv(name.c_str(), value.c_str(), 1);
+  pass_descriptors(setup.passed);
   std::vector<char*> arguments;
   for (const std::string& argument : setup.arguments)
     arguments.push_back(const_cast<char*>(argument.c_str()));

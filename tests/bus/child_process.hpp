@@ -31,6 +31,7 @@ class ChildProcess {
     std::string log;                                 // file for its output; empty: ours
     int input = -1;                                  // descriptor for its standard input
     int output = -1;                                 // for its standard output; and error, if there is no log
+    std::map<std::string, int> passed;               // as a service manager passes: by name
     int death_signal = SIGKILL;                      // what it gets when we die
   };
 

@@ -114,13 +114,6 @@ std::string read_file(const std::string& path) {
   return content.str();
 }
 
-std::string replaced(std::string in, const std::string& what, const std::string& with) {
-  for (size_t at = 0; (at = in.find(what, at)) != std::string::npos; at += with.size()) {
-    in.replace(at, what.size(), with);
-  }
-  return in;
-}
-
 // polkitd gives up root, and loses the signal of its parent's death by that. So it
 // has a parent that stays root, and ends it. In a mount namespace where our policy
 // and rules are where polkitd looks for them; the system's own files are untouched.
@@ -154,6 +147,37 @@ int keep_polkit(const std::string& directory) {
 
 }  // namespace
 
+std::string replaced(std::string in, const std::string& what, const std::string& with) {
+  for (size_t at = 0; (at = in.find(what, at)) != std::string::npos; at += with.size()) {
+    in.replace(at, what.size(), with);
+  }
+  return in;
+}
+
+std::unique_ptr<ChildProcess> start_bus_daemon(const std::string& directory,
+                                               const std::map<std::string, std::string>& environment) {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) < 0) throw std::system_error(errno, std::generic_category(), "pipe");
+  const loop::UniqueFd reading(ends[0]);
+  loop::UniqueFd writing(ends[1]);
+  // It prints its address when it listens.
+  auto bus = std::make_unique<ChildProcess>(
+      ChildProcess::Setup{.arguments = {"dbus-daemon", "--nofork", "--nopidfile", "--nosyslog",
+                                        "--print-address=1", "--config-file=" + directory + "/bus.conf"},
+                          .environment = environment,
+                          .log = directory + "/bus.log",
+                          .output = writing.get()});
+  writing.reset();
+  std::array<char, 512> printed{};
+  pollfd waited{reading.get(), POLLIN, 0};
+  const int ready = ::poll(&waited, 1, static_cast<int>(long_enough.count()));
+  const ssize_t got = ready > 0 ? ::read(reading.get(), printed.data(), printed.size() - 1) : -1;
+  if (got <= 0 || !std::string(printed.data()).starts_with("unix:")) {
+    throw std::runtime_error("dbus-daemon does not start: " + read_file(directory + "/bus.log"));
+  }
+  return bus;
+}
+
 Udev::Udev() {
   if (loop::udev_is_running()) return;
   const std::string path = scratch_directory() + "/udev-notify";
@@ -177,10 +201,23 @@ Stack::Stack() : directory_(scratch_directory() + "/stack.XXXXXX") {
   ::chmod(directory_.c_str(), 0755);
   address_ = "unix:path=" + directory_ + "/bus";
   write_files();
+  private_socket_ = make_private_socket(private_path());
   start_bus();
   observer_ = std::make_unique<BusClient>(address_);
   start_polkit();
   start_loopd();
+}
+
+void Stack::restart_bus() {
+  stop_polkit();
+  observer_.reset();
+  bus_->terminate();
+  start_bus();
+  observer_ = std::make_unique<BusClient>(address_);
+  start_polkit();
+  if (!observer_->wait_for_name(service_name)) {
+    throw std::runtime_error("loopd does not come back to the bus: " + loopd_log());
+  }
 }
 
 Stack::~Stack() {
@@ -209,26 +246,7 @@ void Stack::write_files() {
   write_file(directory_ + "/bus.conf", replaced(configuration, "@UDISKS@", udisks_bus_policy));
 }
 
-void Stack::start_bus() {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) < 0) throw std::system_error(errno, std::generic_category(), "pipe");
-  const loop::UniqueFd reading(ends[0]);
-  loop::UniqueFd writing(ends[1]);
-  // It prints its address when it listens.
-  bus_ = std::make_unique<ChildProcess>(
-      ChildProcess::Setup{.arguments = {"dbus-daemon", "--nofork", "--nopidfile", "--nosyslog",
-                                        "--print-address=1", "--config-file=" + directory_ + "/bus.conf"},
-                          .log = directory_ + "/bus.log",
-                          .output = writing.get()});
-  writing.reset();
-  std::array<char, 512> printed{};
-  pollfd waited{reading.get(), POLLIN, 0};
-  const int ready = ::poll(&waited, 1, static_cast<int>(long_enough.count()));
-  const ssize_t got = ready > 0 ? ::read(reading.get(), printed.data(), printed.size() - 1) : -1;
-  if (got <= 0 || !std::string(printed.data()).starts_with("unix:")) {
-    throw std::runtime_error("dbus-daemon does not start: " + read_file(directory_ + "/bus.log"));
-  }
-}
+void Stack::start_bus() { bus_ = start_bus_daemon(directory_); }
 
 void Stack::start_polkit() {
   polkit_ = std::make_unique<ChildProcess>(ChildProcess::Setup{.body =
@@ -273,7 +291,8 @@ void Stack::start_loopd() {
                                           {"NOTIFY_SOCKET", notify},
                                           // What is used after it was freed shows.
                                           {"MALLOC_PERTURB_", perturb ? perturb : "165"}},
-                          .log = directory_ + "/loopd.log"});
+                          .log = directory_ + "/loopd.log",
+                          .passed = {{"bus", private_socket_.get()}}});
   if (!wait_for_ready(*loopd_, notifications.get()) || !observer_->wait_for_name(service_name)) {
     throw std::runtime_error("loopd does not start: " + loopd_log());
   }

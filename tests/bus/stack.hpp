@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,8 +15,8 @@
 #include "core/unique_fd.hpp"
 #include "tests/bus/bus_client.hpp"
 #include "tests/bus/child_process.hpp"
-#include "tests/bus/notify_socket.hpp"
 #include "tests/bus/scratch.hpp"
+#include "tests/bus/service_sockets.hpp"
 
 namespace bus_test {
 
@@ -40,6 +41,13 @@ class Stack {
   ~Stack();
 
   const std::string& address() const { return address_; }
+
+  // Of the private socket, for root.
+  std::string private_address() const { return "unix:path=" + private_path(); }
+  std::string private_path() const { return directory_ + "/private"; }
+
+  // Another bus at the same address; polkit is started anew on it.
+  void restart_bus();
   pid_t polkit_pid();
 
   void start_polkit();
@@ -57,11 +65,18 @@ class Stack {
 
   std::string directory_;
   std::string address_;
+  loop::UniqueFd private_socket_;
   std::unique_ptr<ChildProcess> bus_;
   std::unique_ptr<BusClient> observer_;
   std::unique_ptr<ChildProcess> polkit_;
   std::unique_ptr<ChildProcess> loopd_;
 };
+
+std::string replaced(std::string in, const std::string& what, const std::string& with);
+
+// A dbus-daemon that listens, by DIRECTORY/bus.conf.
+std::unique_ptr<ChildProcess> start_bus_daemon(const std::string& directory,
+                                               const std::map<std::string, std::string>& environment = {});
 
 // A suite starts one stack for all its tests. A test leaves nothing attached, and
 // the service alive.

@@ -14,7 +14,7 @@
 #include <system_error>
 
 #include "core/removal.hpp"
-#include "tests/bus/notify_socket.hpp"
+#include "tests/bus/service_sockets.hpp"
 
 namespace udev_test {
 namespace {

@@ -11,6 +11,9 @@ namespace bus_test {
 // Receives sd_notify's messages.
 loop::UniqueFd make_notify_socket(const std::string& path);
 
+// What the socket unit makes: listens, for root alone.
+loop::UniqueFd make_private_socket(const std::string& path);
+
 // False: it ended first, or takes too long.
 bool wait_for_ready(ChildProcess& process, int notifications);
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-#include "tests/bus/notify_socket.hpp"
+#include "tests/bus/service_sockets.hpp"
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -15,14 +16,28 @@
 
 namespace bus_test {
 
-loop::UniqueFd make_notify_socket(const std::string& path) {
-  loop::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+namespace {
+
+loop::UniqueFd bound_socket(const std::string& path, int type) {
+  loop::UniqueFd socket(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) throw std::runtime_error("too long: " + path);
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   ::unlink(path.c_str());
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0) {
+    throw std::system_error(errno, std::generic_category(), path);
+  }
+  return socket;
+}
+
+}  // namespace
+
+loop::UniqueFd make_notify_socket(const std::string& path) { return bound_socket(path, SOCK_DGRAM); }
+
+loop::UniqueFd make_private_socket(const std::string& path) {
+  loop::UniqueFd socket = bound_socket(path, SOCK_STREAM);
+  if (::chmod(path.c_str(), 0600) < 0 || ::listen(socket.get(), 128) < 0) {
     throw std::system_error(errno, std::generic_category(), path);
   }
   return socket;

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// The service ends when nobody needs it, and the bus starts it again: a bus of its
+// own, which activates it.
+#include <poll.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <system_error>
+
+#include "tests/bus/stack.hpp"
+
+#ifndef LOOPD_BINARY
+#define LOOPD_BINARY "loopd"
+#endif
+
+namespace bus_test {
+namespace {
+
+// Activation by the daemon itself, which a bus of type system leaves to a helper.
+constexpr const char* configuration = R"(<!DOCTYPE busconfig PUBLIC
+ "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>session</type>
+  <listen>unix:path=@DIRECTORY@/bus</listen>
+  <servicedir>@DIRECTORY@/services</servicedir>
+  <policy context="default">
+    <allow send_destination="*"/>
+    <allow receive_sender="*"/>
+    <allow own="*"/>
+    <allow user="*"/>
+  </policy>
+</busconfig>
+)";
+
+class Idle : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "attaches real loop devices: needs root";
+    directory_ = scratch_directory() + "/idle.XXXXXX";
+    ASSERT_NE(::mkdtemp(directory_.data()), nullptr);
+    std::filesystem::create_directory(directory_ + "/services");
+    std::filesystem::create_directory(directory_ + "/state");
+    std::ofstream(directory_ + "/bus.conf") << replaced(configuration, "@DIRECTORY@", directory_);
+  }
+
+  void TearDown() override {
+    if (bus_) bus_->terminate();
+    for (const std::string& device : sweep_scratch())
+      EXPECT_TRUE(HasFailure()) << device << " was left attached";
+    std::error_code ignored;
+    std::filesystem::remove_all(directory_, ignored);
+  }
+
+  void start_bus(const std::string& idle_timeout) {
+    std::ofstream service(directory_ + "/services/org.example.Loop1.service");
+    // Its own log tells how often it was started.
+    service << "[D-BUS Service]\nName=org.example.Loop1\nExec=/bin/sh -c 'exec " << LOOPD_BINARY
+            << " --idle-timeout=" << idle_timeout << " --state-directory=" << directory_ << "/state 2>>"
+            << directory_ << "/log'\n";
+    service.close();
+    bus_ = start_bus_daemon(directory_, {{"DBUS_SYSTEM_BUS_ADDRESS", address()}});
+  }
+
+  std::string address() const { return "unix:path=" + directory_ + "/bus"; }
+  std::unique_ptr<BusClient> connect() const { return std::make_unique<BusClient>(address()); }
+
+  size_t starts() const {
+    std::ifstream log(directory_ + "/log");
+    size_t count = 0;
+    for (std::string line; std::getline(log, line);) {
+      if (line.find("ready, ") != std::string::npos) ++count;
+    }
+    return count;
+  }
+
+  std::string log() const {
+    std::ifstream file(directory_ + "/log");
+    std::ostringstream content;
+    content << file.rdbuf();
+    return content.str();
+  }
+
+ private:
+  std::string directory_;
+  std::unique_ptr<ChildProcess> bus_;
+};
+
+TEST_F(Idle, TheServiceEndsWhenItsClientsHaveLeftAndTheNextCallStartsIt) {
+  start_bus("20ms");
+  const auto observer = connect();
+  const ScratchFile file(MiB);
+  std::string object;
+  {
+    const auto client = connect();
+    const Reply attached = client->attach(file.fd());
+    ASSERT_TRUE(succeeds(attached)) << log();
+    object = attached.values.at(0).text;
+  }
+  ASSERT_TRUE(observer->wait_for_name(service_name, false)) << log();
+  EXPECT_TRUE(is_attached(number_of(object))) << "a device outlives the service";
+  const auto client = connect();
+  EXPECT_TRUE(client->has_object(object));
+  EXPECT_EQ(starts(), 2U) << log();
+  EXPECT_TRUE(succeeds(client->device(object, "Remove")));
+}
+
+TEST_F(Idle, TheServiceStaysForAClientThatHasCalled) {
+  start_bus("1ms");
+  const auto client = connect();
+  ASSERT_TRUE(succeeds(client->manager("ListDevices")));
+  // Time passes for others meanwhile; it would have ended hundreds of times.
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(succeeds(connect()->manager("ListDevices")));
+  EXPECT_EQ(starts(), 1U) << log();
+}
+
+TEST_F(Idle, TheServiceStaysForAPendingAutoclear) {
+  start_bus("1ms");
+  const ScratchFile file(MiB);
+  std::string object;
+  {
+    const auto client = connect();
+    const Reply attached = client->attach(file.fd(), {{"autoclear", boolean(true)}});
+    ASSERT_TRUE(succeeds(attached)) << log();
+    object = attached.values.at(0).text;
+  }
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(succeeds(connect()->manager("ListDevices")));
+  EXPECT_EQ(starts(), 1U) << log();
+  const auto observer = connect();
+  ASSERT_TRUE(succeeds(connect()->device(object, "Remove")));
+  EXPECT_TRUE(observer->wait_for_name(service_name, false)) << log();
+}
+
+// Each round fires its calls about when the service that the round before has
+// started is leaving.
+TEST_F(Idle, NoCallIsLostAtTheVeryMomentOfTheExit) {
+  constexpr int rounds = 400;
+  constexpr int callers = 4;
+  start_bus("0");
+  int lost = 0;
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<std::unique_ptr<BusClient>> clients;
+    std::vector<std::shared_ptr<std::optional<Reply>>> answers;
+    for (int i = 0; i < callers; ++i) {
+      clients.push_back(connect());
+      answers.push_back(clients.back()->start(
+          {.object = root_path, .interface = manager_interface, .member = "ListDevices"}));
+      clients.back()->process();
+    }
+    for (int i = 0; i < callers; ++i) {
+      const auto index = static_cast<size_t>(i);
+      const bool answered = clients[index]->wait_for([&] { return answers[index]->has_value(); });
+      if (!answered || !(*answers[index])->ok()) {
+        ++lost;
+        ADD_FAILURE() << "round " << round << ": " << (answered ? (*answers[index])->error : "no answer");
+      }
+    }
+    // From at once to some milliseconds later.
+    ::poll(nullptr, 0, round % 8);
+  }
+  std::printf("%d calls, %zu starts, %d lost\n", rounds * callers, starts(), lost);
+  EXPECT_GT(starts(), static_cast<size_t>(rounds / 10)) << "the exits were not hit";
+}
+
+}  // namespace
+}  // namespace bus_test
