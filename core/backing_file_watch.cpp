@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "core/error.hpp"
+#include "core/host_root.hpp"
 #include "core/inotify_events.hpp"
 
 namespace loop {
@@ -24,7 +25,7 @@ BackingFileWatch::BackingFileWatch() : inotify_(::inotify_init1(IN_CLOEXEC | IN_
 
 void BackingFileWatch::watch(unsigned number, const std::string& path, const FileIdentity& file) {
   if (file.block_device || path.empty()) return forget(number);
-  const UniqueFd found(::open(path.c_str(), O_PATH | O_CLOEXEC | O_NOFOLLOW));
+  const UniqueFd found = open_on_host(path, O_PATH | O_NOFOLLOW);
   bool same = false;
   try {
     same = found && identify_file(found.get()) == file;

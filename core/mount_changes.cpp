@@ -8,11 +8,12 @@
 #include <cerrno>
 
 #include "core/error.hpp"
+#include "core/host_root.hpp"
 
 namespace loop {
 
 MountChanges::MountChanges()
-    : mounts_(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)),
+    : mounts_(::open(host_mount_table().c_str(), O_RDONLY | O_CLOEXEC)),
       swaps_(::open("/proc/swaps", O_RDONLY | O_CLOEXEC)),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
   if (!epoll_) throw Error(Errc::failed, errno, "cannot follow mounts");

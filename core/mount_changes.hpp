@@ -5,7 +5,7 @@
 
 namespace loop {
 
-// Wakes up when the mount table of this process's namespace or the list of swap
+// Wakes up when the host's mount table or the list of swap
 // areas has changed: /proc tells by poll.
 class MountChanges {
  public:

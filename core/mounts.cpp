@@ -7,6 +7,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "core/host_root.hpp"
+
 namespace loop {
 
 std::string undo_octal_escapes(std::string_view text) {
@@ -25,7 +27,7 @@ std::string undo_octal_escapes(std::string_view text) {
 
 std::vector<Mount> mounts() {
   std::vector<Mount> found;
-  std::ifstream mountinfo("/proc/self/mountinfo");
+  std::ifstream mountinfo(host_mount_table());
   std::string line;
   while (std::getline(mountinfo, line)) {
     // id parent major:minor root mount-point options tags… - type source super-options

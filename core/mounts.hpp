@@ -17,7 +17,7 @@ struct Mount {
   std::string source;  // as given to mount(2): often a device path
 };
 
-// The mounts of this process's mount namespace.
+// The host's mounts (host_root.hpp).
 std::vector<Mount> mounts();
 
 // \040 and its like, as /proc writes spaces, tabs, newlines and backslashes.

@@ -4,13 +4,13 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 
 #include "core/error.hpp"
 #include "core/file_locality.hpp"
+#include "core/host_root.hpp"
 #include "core/utf8.hpp"
 
 namespace loop {
@@ -25,7 +25,7 @@ namespace {
 
 PathOpener::PathOpener(UniqueFd root) : root_(std::move(root)) {
   if (!root_) {
-    root_.reset(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    root_.reset(::fcntl(host_root(), F_DUPFD_CLOEXEC, 3));
   }
 }
 
@@ -34,17 +34,8 @@ UniqueFd PathOpener::open_beneath(const std::string& path, int flags) const {
   if (path.empty() || path[0] != '/') {
     throw Error(Errc::invalid_argument, "path: '" + shown + "' is not absolute");
   }
-  open_how how{};
-  how.flags = static_cast<__u64>(flags | O_CLOEXEC | O_NOFOLLOW);
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  // glibc has no wrapper; EAGAIN means that a rename raced with the look-up.
-  constexpr int attempts = 32;
-  long fd = -1;
-  for (int attempt = 0; attempt < attempts; ++attempt) {
-    fd = ::syscall(SYS_openat2, root_.get(), path.c_str(), &how, sizeof how);
-    if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) break;
-  }
-  if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+  UniqueFd fd = loop::open_beneath(root_.get(), path, flags | O_NOFOLLOW);
+  if (fd) return fd;
   const int error = errno;
   switch (error) {
     case ENOENT:
@@ -70,10 +61,7 @@ UniqueFd PathOpener::open(const std::string& path, bool read_only) const {
 }
 
 bool PathOpener::is_served_locally(const std::string& path) const {
-  open_how how{};
-  how.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW;
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_CACHED;
-  const UniqueFd fd(static_cast<int>(::syscall(SYS_openat2, root_.get(), path.c_str(), &how, sizeof how)));
+  const UniqueFd fd = loop::open_beneath(root_.get(), path, O_PATH | O_NOFOLLOW, RESOLVE_CACHED);
   return fd && loop::is_served_locally(fd.get());
 }
 

@@ -8,8 +8,7 @@
 namespace loop {
 
 // Opens backing files that are named by path, below a root directory of its
-// own: "/" or, in a service whose mount namespace is not the host's, a
-// descriptor of the host's root.
+// own: the host's (host_root.hpp), or another.
 class PathOpener {
  public:
   explicit PathOpener(UniqueFd root = {});

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "core/snapshot_reading.hpp"
 
+#include <fcntl.h>
 #include <linux/loop.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -9,6 +10,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "core/host_root.hpp"
 #include "core/loop_kernel.hpp"
 #include "core/utf8.hpp"
 
@@ -35,8 +37,9 @@ void set_backing_file(const std::optional<std::string>& path, DeviceSnapshot& sn
 // The kernel packs device numbers into loop_info64 in the layout of glibc's dev_t.
 // The size of the file, if the path leads to it.
 std::optional<uint64_t> size_of_the_file(const std::string& path, const loop_info64& info) {
+  const UniqueFd file = open_on_host(path, O_PATH);
   struct stat st {};
-  if (::stat(path.c_str(), &st) < 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+  if (!file || ::fstat(file.get(), &st) < 0 || !S_ISREG(st.st_mode)) return std::nullopt;
   if (st.st_ino != info.lo_inode || st.st_dev != info.lo_device) return std::nullopt;
   return static_cast<uint64_t>(st.st_size);
 }

@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "core/host_root.hpp"
 #include "core/mounts.hpp"
 
 namespace loop {
@@ -25,7 +26,7 @@ std::vector<std::string> active_swaps() {
 
 bool is_active_swap(const FileIdentity& file) {
   for (const std::string& path : active_swaps()) {
-    const UniqueFd fd(::open(path.c_str(), O_PATH | O_CLOEXEC));
+    const UniqueFd fd = open_on_host(path, O_PATH);
     if (fd && identify_file(fd.get()) == file) return true;
   }
   return false;

@@ -33,6 +33,19 @@ BusConnection::BusConnection(sd_bus* bus, const ServiceParts& parts)
       authorizer_(*connection_) {
   clients_.on_leave(
       [this](const std::string& name) { calls_.start(operations_.removing().client_left(id(), name)); });
+  sd_bus_slot* slot = nullptr;
+  const int r = sd_bus_add_filter(bus, &slot, on_message, this);
+  calls_watch_.reset(slot);
+  if (r < 0) throw sdbus::createError(-r, "cannot see the calls of the system bus");
+}
+
+// Whatever they call, a property or the list of objects, too: they are clients.
+int BusConnection::on_message(sd_bus_message* message, void* self, sd_bus_error*) {
+  uint8_t type = 0;
+  const char* sender = sd_bus_message_get_sender(message);
+  if (sender == nullptr || sd_bus_message_get_type(message, &type) < 0) return 0;
+  if (type == SD_BUS_MESSAGE_METHOD_CALL) static_cast<BusConnection*>(self)->clients_.note(sender);
+  return 0;
 }
 
 // Closed first: sdbus-c++ would flush, and wait for a bus that does not read.

@@ -46,6 +46,7 @@ class BusConnection final : public Clientele, public std::enable_shared_from_thi
 
   Task<Caller> current_caller();
   Task<Caller> identify(std::string sender, bool interactive);
+  static int on_message(sd_bus_message* message, void* self, sd_bus_error* error);
   static int on_name_reply(sd_bus_message* reply, void* self, sd_bus_error* error);
   static int on_name_lost(sd_bus_message* signal, void* self, sd_bus_error* error);
 
@@ -62,6 +63,7 @@ class BusConnection final : public Clientele, public std::enable_shared_from_thi
   Authorizer authorizer_;
   NameOutcome name_outcome_;
   std::function<void()> released_;
+  Slot calls_watch_;
   Slot name_request_;
   Slot name_watch_;
   Slot name_release_;

@@ -28,10 +28,12 @@ ClientDirectory::ClientDirectory(sdbus::IConnection& connection, sd_bus* bus)
   sd_id128_t id;
   char text[SD_ID128_STRING_MAX];
   if (sd_bus_get_bus_id(bus, &id) >= 0) bus_id_ = sd_id128_to_string(id, text);
+  // Before the first client can be known: no departure is missed. The bus sends a
+  // client's calls on before it tells that it has left.
+  follow_departures();
 }
 
 void ClientDirectory::follow_departures() {
-  if (departures_) return;
   auto departed = [this](sdbus::Message message) {
     std::string name;
     message >> name;
@@ -43,7 +45,9 @@ void ClientDirectory::follow_departures() {
 }
 
 Task<uid_t> ClientDirectory::uid_of(std::string name) {
-  if (const auto known = clients_.find(name); known != clients_.end()) co_return known->second;
+  if (const auto known = clients_.find(name); known != clients_.end() && known->second) {
+    co_return *known->second;
+  }
   const Answer answer = co_await ask(name);
   if (!answer.uid) throw_denied("the caller has left the bus");
   co_return *answer.uid;
@@ -56,9 +60,6 @@ Task<bool> ClientDirectory::has_left(std::string name) {
 }
 
 Task<ClientDirectory::Answer> ClientDirectory::ask(std::string name) {
-  // The rule goes out before the question: a client that leaves after the answer
-  // is heard of.
-  follow_departures();
   OneShot<Answer> answered;
   bus_->callMethodAsync("GetConnectionUnixUser")
       .onInterface("org.freedesktop.DBus")

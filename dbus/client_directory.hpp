@@ -15,8 +15,9 @@
 
 namespace loopd {
 
-// The bus's answer to "who is :1.42", asked once per client and kept until the
-// client leaves. Event loop's thread only.
+// The clients that have called and are still on the bus, and the bus's answer to
+// "who is :1.42", asked once and kept until the client leaves. Event loop's thread
+// only.
 class ClientDirectory {
  public:
   using Leaver = std::function<void(const std::string& name)>;
@@ -26,6 +27,9 @@ class ClientDirectory {
 
   // Names are unique on one bus: its id, and the name, name a client for ever.
   const std::string& bus_id() const { return bus_id_; }
+
+  // To be called for each message of a client.
+  void note(const std::string& name) { clients_.try_emplace(name); }
 
   // Has called, and has not left.
   bool is_known(const std::string& name) const { return clients_.contains(name); }
@@ -54,7 +58,7 @@ class ClientDirectory {
   sdbus::IConnection& connection_;
   std::string bus_id_;
   std::unique_ptr<sdbus::IProxy> bus_;
-  std::map<std::string, uid_t> clients_;
+  std::map<std::string, std::optional<uid_t>> clients_;
   Leaver leaver_;
   sdbus::Slot departures_;
 };

@@ -18,6 +18,10 @@ constexpr auto leave_patience = 5s;
 
 constexpr auto flush_patience = 1s;
 
+// A bus that has started us for a call is there, and gives us our name within
+// this; without one (early boot) we are not here for it.
+constexpr auto bus_patience = 5s;
+
 // What happens within this is told together.
 constexpr auto status_delay = 100ms;
 
@@ -36,6 +40,7 @@ Lifecycle::Lifecycle(Parts parts, std::optional<std::chrono::microseconds> idle_
   for (TaskGroup* group : {&parts_.calls, &parts_.looks}) {
     group->on_empty([this] { work_has_ended(); });
   }
+  parts_.peers.on_leave([this] { work_has_ended(); });
 }
 
 void Lifecycle::started() {
@@ -51,6 +56,11 @@ void Lifecycle::work_has_ended() {
     status_timer_ = parts_.events.at(Clock::now() + status_delay, [this] { tell_status(); });
   idle_since_ = Clock::now();
   if (idle_timeout_ && !idle_timer_ && is_idle()) watch_idleness(idle_since_ + *idle_timeout_);
+}
+
+void Lifecycle::bus_has_settled() {
+  idle_timer_.reset();
+  work_has_ended();
 }
 
 bool Lifecycle::is_idle() const {
@@ -75,6 +85,10 @@ void Lifecycle::watch_idleness(Clock::time_point when) {
     if (!is_idle() || holds_a_promise()) return;
     const auto end = idle_since_ + *idle_timeout_;
     if (Clock::now() < end) return watch_idleness(end);
+    // To leave now might leave a bus waiting for our name.
+    const auto unsettled = parts_.bus.unsettled_since();
+    if (unsettled && Clock::now() < *unsettled + bus_patience)
+      return watch_idleness(*unsettled + bus_patience);
     idle_exit_ = true;
     stop("idle");
   });

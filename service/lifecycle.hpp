@@ -35,6 +35,9 @@ class Lifecycle {
   // To be called when requests are served.
   void started();
 
+  // To be called when the bus has settled: there is nothing to wait for any more.
+  void bus_has_settled();
+
   // Answers what has come, and ends. Later calls do nothing.
   void stop(const std::string& reason);
 

@@ -13,6 +13,7 @@
 
 #include "core/error.hpp"
 #include "core/file_helpers.hpp"
+#include "core/host_root.hpp"
 #include "core/loop_control.hpp"
 #include "core/loop_manager.hpp"
 #include "core/path_opener.hpp"
@@ -155,7 +156,8 @@ class Service {
     std::string failure;
     try {
       for (loop::UniqueFd& socket : std::exchange(listeners_, {})) peers_.listen(std::move(socket));
-      bus_.connect([this](const std::shared_ptr<BusConnection>& connection) { serve_bus(connection); });
+      bus_.connect({.connected = [this](const auto& connection) { check_leases(connection); },
+                    .named = [this](int error) { named(error); }});
     } catch (const std::exception& error) {
       failure = error.what();
     }
@@ -167,14 +169,17 @@ class Service {
     }
   }
 
-  void serve_bus(const std::shared_ptr<BusConnection>& connection) {
+  void check_leases(const std::shared_ptr<BusConnection>& connection) {
     looks_.start(operations_.removing().check_leases({connection, &connection->clients()}));
-    connection->request_name([this](int error) {
-      if (error == 0) return;
+  }
+
+  void named(int error) {
+    if (error != 0) {
       const std::string reason = std::generic_category().message(error);
       log::error(std::string("cannot have the name ") + bus_name + " on the system bus: " + reason);
-      if (!peers_.listens()) lifecycle_.fail();  // nobody would find us
-    });
+      if (!peers_.listens()) return lifecycle_.fail();  // nobody would find us
+    }
+    lifecycle_.bus_has_settled();
   }
 
   std::unique_ptr<loop::LoopKernel> kernel_;
@@ -214,7 +219,9 @@ int main(int argc, char** argv) {
   // Helpers are watched by other means; the kernel is to bury them.
   ::signal(SIGCHLD, SIG_IGN);
   try {
-    loopd::Service service(*line, loopd::take_passed_descriptors());
+    loopd::PassedDescriptors passed = loopd::take_passed_descriptors();
+    if (passed.host_root) loop::use_host_root(std::move(passed.host_root));
+    loopd::Service service(*line, std::move(passed));
     return service.run();
   } catch (const std::exception& error) {
     loopd::log::error(error.what());

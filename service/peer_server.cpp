@@ -158,6 +158,8 @@ void PeerServer::add(loop::UniqueFd socket) {
   }
 }
 
-void PeerServer::remove(uint64_t number) { peers_.erase(number); }
+void PeerServer::remove(uint64_t number) {
+  if (peers_.erase(number) != 0 && left_) left_();
+}
 
 }  // namespace loopd

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -25,6 +26,9 @@ class PeerServer {
   // From here on who connects waits in the socket's queue, for the next service.
   void stop_listening() { listeners_.clear(); }
 
+  // Called for each peer that has gone.
+  void on_leave(std::function<void()> left) { left_ = std::move(left); }
+
   bool listens() const { return !listeners_.empty(); }
   size_t size() const { return peers_.size(); }
 
@@ -44,6 +48,7 @@ class PeerServer {
   EventLoop& events_;
   const ServiceParts& parts_;
   std::string run_;  // names of peers are unique in it
+  std::function<void()> left_;
   uint64_t last_number_ = 0;
   std::vector<Listener> listeners_;
   std::unique_ptr<Scheduler::Registration> pause_;

@@ -36,8 +36,8 @@ SystemBus::~SystemBus() {
   if (bus_) sd_bus_detach_event(bus_.get());
 }
 
-void SystemBus::connect(Connected connected) {
-  connected_ = std::move(connected);
+void SystemBus::connect(Hooks hooks) {
+  hooks_ = std::move(hooks);
   start();
 }
 
@@ -92,7 +92,11 @@ void SystemBus::serve() {
     return drop();
   }
   delay_ = 0ms;
-  connected_(connection_);
+  hooks_.connected(connection_);
+  connection_->request_name([this](int error) {
+    unsettled_since_.reset();
+    hooks_.named(error);
+  });
 }
 
 // Calls under way keep their connection until they are done; the next one is made
@@ -100,6 +104,7 @@ void SystemBus::serve() {
 void SystemBus::drop() {
   if (connection_) log::warning("the system bus is gone, waiting for it to come back");
   connection_.reset();
+  unsettled_since_ = Clock::now();
   sd_bus_detach_event(bus_.get());
   bus_.reset();
   delay_ = std::min<std::chrono::milliseconds>(std::max<std::chrono::milliseconds>(delay_ * 2, first_delay),

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "dbus/bus_connection.hpp"
 #include "dbus/service_context.hpp"
@@ -18,17 +19,24 @@ namespace loopd {
 // clients. Event loop's thread only.
 class SystemBus {
  public:
-  using Connected = std::function<void(const std::shared_ptr<BusConnection>&)>;
+  struct Hooks {
+    std::function<void(const std::shared_ptr<BusConnection>&)> connected;
+    std::function<void(int error_number)> named;  // 0: the service's name is ours
+  };
 
   SystemBus(EventLoop& events, const ServiceParts& parts) : events_(events), parts_(parts) {}
   ~SystemBus();
 
   // Connects as soon as there is a bus, without waiting for it. Throws
   // std::system_error where that can never work.
-  void connect(Connected connected);
+  void connect(Hooks hooks);
 
   // Null while there is none.
   const std::shared_ptr<BusConnection>& connection() const { return connection_; }
+
+  // Nothing: calls by name reach us, or never will. Until then there may be a bus
+  // that waits for us with a call.
+  std::optional<Clock::time_point> unsettled_since() const { return unsettled_since_; }
 
   // Clients that have called and are still on the bus.
   size_t client_count() const { return connection_ ? connection_->clients().size() : 0; }
@@ -52,9 +60,10 @@ class SystemBus {
 
   EventLoop& events_;
   const ServiceParts& parts_;
-  Connected connected_;
+  Hooks hooks_;
   Bus bus_;
   std::shared_ptr<BusConnection> connection_;
+  std::optional<Clock::time_point> unsettled_since_ = Clock::now();
   std::chrono::milliseconds delay_{0};
   std::unique_ptr<Scheduler::Registration> retry_;
 };

@@ -163,7 +163,7 @@ TEST_F(Idle, NoCallIsLostAtTheVeryMomentOfTheExit) {
     ::poll(nullptr, 0, round % 8);
   }
   std::printf("%d calls, %zu starts, %d lost\n", rounds * callers, starts(), lost);
-  EXPECT_GT(starts(), static_cast<size_t>(rounds / 10)) << "the exits were not hit";
+  EXPECT_GT(starts(), static_cast<size_t>(rounds / 10)) << "the exits were not hit\n" << log();
 }
 
 }  // namespace

@@ -40,7 +40,8 @@ class Peer : public Bus {
       pollfd waited{socket, POLLIN, 0};
       if (::poll(&waited, 1, static_cast<int>(long_enough.count())) <= 0) return false;
       std::array<char, 65536> buffer;
-      if (::recv(socket, buffer.data(), buffer.size(), MSG_DONTWAIT) <= 0) return errno != EAGAIN;
+      const ssize_t got = ::recv(socket, buffer.data(), buffer.size(), MSG_DONTWAIT);
+      if (got == 0 || (got < 0 && errno != EAGAIN)) return true;
     }
     return false;
   }
