@@ -65,10 +65,10 @@ Task<void> answer_with(Task<Answer> task, Result result) {
 // check errors.)
 template <typename Convert, typename... Results>
 struct Reply {
+  std::shared_ptr<void> connection;  // the first, to go last: the result refers to it
   sdbus::Result<Results...> result;
   Convert convert;
   std::weak_ptr<void> object;
-  std::shared_ptr<void> connection;
 
   template <typename Answer>
   void give(const Answer& answer) const {
@@ -104,7 +104,7 @@ void answer_call(ServiceContext& context, const std::shared_ptr<void>& object,
   using Reply = detail::Reply<Convert, Results...>;
   refuse_crowd(context);
   context.calls.start(detail::answer_with<Answer, Reply>(
-      std::move(task), Reply{std::move(result), std::move(convert), object, context.alive()}));
+      std::move(task), Reply{context.alive(), std::move(result), std::move(convert), object}));
 }
 
 inline void answer_call(ServiceContext& context, const std::shared_ptr<void>& object,
@@ -113,7 +113,7 @@ inline void answer_call(ServiceContext& context, const std::shared_ptr<void>& ob
   using Reply = detail::Reply<decltype(nothing)>;
   refuse_crowd(context);
   context.calls.start(detail::answer_with<void, Reply>(
-      std::move(task), Reply{std::move(result), nothing, object, context.alive()}));
+      std::move(task), Reply{context.alive(), std::move(result), nothing, object}));
 }
 
 }  // namespace loopd

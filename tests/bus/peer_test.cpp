@@ -149,10 +149,12 @@ TEST_F(Peer, ThatDiesWithCallsUnderWayDisturbsNobody) {
                    .arguments = {handle(file.fd()), options({{"lease", boolean(true)}})}});
       peer->process();
     }
+    Reply found;
     EXPECT_TRUE(root().wait_for([&] {
-      const Reply found = root().manager("FindByFile", {handle(file.fd())});
+      found = root().manager("FindByFile", {handle(file.fd())});
       return found.ok() && found.values.at(0).items.empty();
-    })) << "its lease did not end with it";
+    })) << "its lease did not end with it: "
+        << found;
   }
 }
 
