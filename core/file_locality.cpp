@@ -11,6 +11,7 @@
 #include <fstream>
 #include <string_view>
 
+#include "core/host_root.hpp"
 #include "core/mounts.hpp"
 
 namespace loop {
@@ -56,7 +57,7 @@ bool is_served_locally(int fd) {
   return false;
 }
 
-FileLocality::FileLocality() : mounts_(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)) {}
+FileLocality::FileLocality() : mounts_(::open(host_mount_table().c_str(), O_RDONLY | O_CLOEXEC)) {}
 
 bool FileLocality::is_served_locally(int fd, const FileIdentity& file) {
   if (file.block_device) return true;

@@ -13,6 +13,8 @@
 #include <utility>
 
 #include "core/helper_protocol.hpp"
+#include "core/helper_server.hpp"
+#include "core/host_root.hpp"
 
 namespace loop {
 
@@ -167,6 +169,7 @@ HelperKernel::HelperKernel(LoopKernel& local, const std::string& program, std::c
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawn_file_actions_adddup2(&actions, its.get(), STDIN_FILENO);
+  ::posix_spawn_file_actions_adddup2(&actions, host_root(), helper_host_root_fd);
   // Whatever signals this process blocks or ignores is its own affair.
   posix_spawnattr_t attributes;
   ::posix_spawnattr_init(&attributes);

@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "core/error.hpp"
+#include "core/host_root.hpp"
 #include "core/path_opener.hpp"
 
 namespace loop {
@@ -22,8 +23,9 @@ unsigned LoopKernel::find_image_block_size(const AttachRequest& request, const B
 ImageFacts LoopKernel::probe_image_file(const AttachRequest& request) { return probe_image(request); }
 
 std::optional<BackingFile> LoopKernel::find_file(const std::string& path) {
+  const UniqueFd file = open_on_host(path, O_PATH);
   struct stat st {};
-  if (::stat(path.c_str(), &st) < 0) return std::nullopt;
+  if (!file || ::fstat(file.get(), &st) < 0) return std::nullopt;
   if (S_ISREG(st.st_mode))
     return BackingFile{{false, st.st_dev, st.st_ino}, static_cast<uint64_t>(st.st_size)};
   if (!S_ISBLK(st.st_mode)) return std::nullopt;

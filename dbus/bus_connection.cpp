@@ -65,11 +65,14 @@ int BusConnection::on_name_reply(sd_bus_message* reply, void* self, sd_bus_error
   int error = sd_bus_message_get_errno(reply);
   if (error == 0 && sd_bus_message_read(reply, "u", &answer) < 0) error = EBADMSG;
   if (error == 0 && answer != 1 && answer != 4) error = EEXIST;
-  static_cast<BusConnection*>(self)->name_outcome_(error);
+  auto* connection = static_cast<BusConnection*>(self);
+  connection->has_name_ = error == 0;
+  connection->name_outcome_(error);
   return 1;
 }
 
 void BusConnection::release_name(std::function<void()> released) {
+  if (!has_name_) return released();
   released_ = std::move(released);
   sd_bus_slot* watch = nullptr;
   sd_bus_slot* release = nullptr;

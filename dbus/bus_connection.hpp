@@ -62,6 +62,7 @@ class BusConnection final : public Clientele, public std::enable_shared_from_thi
   ClientDirectory clients_;
   Authorizer authorizer_;
   NameOutcome name_outcome_;
+  bool has_name_ = false;
   std::function<void()> released_;
   Slot calls_watch_;
   Slot name_request_;

@@ -8,10 +8,12 @@
 #include <cstdlib>
 
 #include "core/helper_server.hpp"
+#include "core/host_root.hpp"
 #include "core/loop_kernel.hpp"
 
 int main() {
   ::signal(SIGPIPE, SIG_IGN);
+  loop::use_host_root(loop::UniqueFd(loop::helper_host_root_fd));
   const auto kernel = loop::make_linux_loop_kernel();
   loop::serve_helper(STDIN_FILENO, *kernel);
   return EXIT_SUCCESS;

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -139,23 +140,25 @@ TEST_F(Peer, WhoNeverReadsIsNotReadFromAndDisturbsNobody) {
 }
 
 TEST_F(Peer, ThatDiesWithCallsUnderWayDisturbsNobody) {
+  std::vector<std::unique_ptr<ScratchFile>> files;
   for (int round = 0; round < 20; ++round) {
-    const ScratchFile file(MiB);
-    {
-      const auto peer = connect_peer();
-      peer->start({.object = root_path,
-                   .interface = manager_interface,
-                   .member = "Attach",
-                   .arguments = {handle(file.fd()), options({{"lease", boolean(true)}})}});
-      peer->process();
-    }
-    Reply found;
-    EXPECT_TRUE(root().wait_for([&] {
-      found = root().manager("FindByFile", {handle(file.fd())});
-      return found.ok() && found.values.at(0).items.empty();
-    })) << "its lease did not end with it: "
-        << found;
+    files.push_back(std::make_unique<ScratchFile>(MiB));
+    const auto peer = connect_peer();
+    peer->start({.object = root_path,
+                 .interface = manager_interface,
+                 .member = "Attach",
+                 .arguments = {handle(files.back()->fd()), options({{"lease", boolean(true)}})}});
+    peer->process();
   }
+  EXPECT_TRUE(succeeds(root().manager("ListDevices")));
+  // It ends when all calls have, and what they promised nobody is undone.
+  const auto status = stack().stop_loopd();
+  EXPECT_TRUE(status && WIFEXITED(*status) && WEXITSTATUS(*status) == 0);
+  for (const auto& file : files) {
+    const CommandResult found = run({"losetup", "--noheadings", "--associated", file->path()});
+    EXPECT_EQ(found.output, "") << "its lease did not end with it";
+  }
+  stack().start_loopd();
 }
 
 TEST_F(Peer, HoldsALeaseAsLongAsItIsConnected) {

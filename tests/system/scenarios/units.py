@@ -18,5 +18,13 @@ class Units(Scenario):
         verified = run('systemd-analyze', 'verify', '--man=no', *own_units(), check=False)
         self.assertEqual((verified.returncode, verified.stdout + verified.stderr), (0, ''))
 
+    def test_the_service_is_exposed_as_little_as_promised(self):
+        # In tenths: 1.8 is what a service with its own user can have, as it needs CAP_SYS_ADMIN and devices.
+        judged = run('systemd-analyze', 'security', '--offline=true', '--no-pager', '--threshold=18',
+                     '/usr/lib/systemd/system/loopd.service', check=False)
+        verdict = judged.stdout.rstrip().splitlines()[-1:]
+        print('#', *verdict)
+        self.assertEqual(judged.returncode, 0, verdict)
+
 
 main()
