@@ -36,6 +36,7 @@ class BusPump {
   bool prepare();
   bool prepare_to_read();
   void process();
+  void process_what_came_along();
   void end();
 
   sd_bus* bus_;

@@ -198,6 +198,32 @@ TEST_F(Peer, WhoConnectsWhileNoServiceRunsIsServedByTheNext) {
   EXPECT_EQ(::poll(&readable, 1, static_cast<int>(long_enough.count())), 1);
 }
 
+// As jeepney and GDBus do it: authentication and greeting in one go.
+TEST_F(Peer, IsAnsweredWhatItSendsWithItsAuthentication) {
+  const auto recorded = [] {
+    std::string bytes("\0AUTH EXTERNAL\r\nDATA\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n", 48);
+    const std::string fields(
+        "\x01\x01o\0\x15\0\0\0/org/freedesktop/DBus\0\0\0\x03\x01s\0\x05\0\0\0Hello\0\0\0"
+        "\x02\x01s\0\x14\0\0\0org.freedesktop.DBus\0\0\0\0\x06\x01s\0\x14\0\0\0org.freedesktop.DBus\0",
+        109);
+    return bytes + std::string("l\1\0\1\0\0\0\0\1\0\0\0\x6d\0\0\0", 16) + fields + std::string(3, '\0');
+  }();
+  const loop::UniqueFd socket = connect_raw();
+  ASSERT_EQ(::send(socket.get(), recorded.data(), recorded.size(), MSG_NOSIGNAL),
+            static_cast<ssize_t>(recorded.size()));
+  std::string answer;
+  const auto deadline = Clock::now() + long_enough;
+  while (answer.find(":1.") == std::string::npos && Clock::now() < deadline) {
+    pollfd waited{socket.get(), POLLIN, 0};
+    if (::poll(&waited, 1, static_cast<int>(long_enough.count())) <= 0) break;
+    std::array<char, 4096> buffer;
+    const ssize_t got = ::recv(socket.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (got <= 0) break;
+    answer.append(buffer.data(), static_cast<size_t>(got));
+  }
+  EXPECT_NE(answer.find(":1."), std::string::npos) << "Hello was not answered";
+}
+
 TEST_F(Peer, IsRootAlone) {
   EXPECT_THROW(BusClient(stack().private_address(), ordinary_user), std::exception);
 }
