@@ -3,8 +3,11 @@
 // The service ends when nobody needs it, and the bus starts it again: a bus of its
 // own, which activates it.
 #include <poll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -66,6 +69,20 @@ class Idle : public testing::Test {
     bus_ = start_bus_daemon(directory_, {{"DBUS_SYSTEM_BUS_ADDRESS", address()}});
   }
 
+  // A line that the service manager gets, sooner or later.
+  static bool is_told(int notifications, const std::string& line) {
+    const auto deadline = Clock::now() + long_enough;
+    while (Clock::now() < deadline) {
+      pollfd waited{notifications, POLLIN, 0};
+      if (::poll(&waited, 1, static_cast<int>(long_enough.count())) <= 0) return false;
+      std::array<char, 4096> buffer{};
+      const ssize_t got = ::recv(notifications, buffer.data(), buffer.size() - 1, MSG_DONTWAIT);
+      if (got > 0 && std::string(buffer.data()).find(line) != std::string::npos) return true;
+    }
+    return false;
+  }
+
+  const std::string& directory() const { return directory_; }
   std::string address() const { return "unix:path=" + directory_ + "/bus"; }
   std::unique_ptr<BusClient> connect() const { return std::make_unique<BusClient>(address()); }
 
@@ -133,6 +150,31 @@ TEST_F(Idle, TheServiceStaysForAPendingAutoclear) {
   const auto observer = connect();
   ASSERT_TRUE(succeeds(connect()->device(object, "Remove")));
   EXPECT_TRUE(observer->wait_for_name(service_name, false)) << log();
+}
+
+// As early in the boot: the service is ready before there is a bus, feeds the
+// watchdog, and is on the bus as soon as that comes.
+TEST_F(Idle, TheServiceIsReadyWithoutABusAndJoinsTheOneThatComes) {
+  const std::string notify = directory() + "/notify";
+  const loop::UniqueFd notifications = make_notify_socket(notify);
+  ChildProcess loopd(ChildProcess::Setup{
+      .arguments = {LOOPD_BINARY, "--idle-timeout=infinity", "--state-directory=" + directory() + "/state"},
+      .environment = {{"DBUS_SYSTEM_BUS_ADDRESS", address()},
+                      {"NOTIFY_SOCKET", notify},
+                      {"WATCHDOG_USEC", "200000"}},
+      .log = directory() + "/log"});
+  EXPECT_TRUE(is_told(notifications.get(), "READY=1")) << log();
+  EXPECT_TRUE(is_told(notifications.get(), "STATUS=0 devices, 0 clients")) << log();
+  EXPECT_TRUE(is_told(notifications.get(), "WATCHDOG=1")) << log();
+  start_bus("1ms");
+  const auto client = connect();
+  EXPECT_TRUE(client->wait_for_name(service_name)) << log();
+  EXPECT_TRUE(succeeds(client->manager("ListDevices")));
+  EXPECT_TRUE(is_told(notifications.get(), "STATUS=0 devices, 1 client")) << log();
+  EXPECT_EQ(starts(), 1U) << "the bus had no reason to start another";
+  const auto status = loopd.terminate();
+  EXPECT_TRUE(status && WIFEXITED(*status) && WEXITSTATUS(*status) == 0);
+  EXPECT_TRUE(is_told(notifications.get(), "STOPPING=1"));
 }
 
 // Each round fires its calls about when the service that the round before has
