@@ -6,6 +6,8 @@
 #include <system_error>
 #include <utility>
 
+#include "service/system_error.hpp"
+
 namespace loopd {
 namespace {
 
@@ -18,9 +20,7 @@ constexpr uint64_t most_queued = 16'384;
 // No more small messages fit into the buffer of the authentication, 64 KiB.
 constexpr int most_that_came_along = 1'024;
 
-void check(int r) {
-  if (r < 0) throw std::system_error(-r, std::generic_category(), "cannot drive a private connection");
-}
+constexpr const char* cannot_drive = "cannot drive a private connection";
 
 uint64_t queued(sd_bus* bus) {
   uint64_t messages = 0;
@@ -30,10 +30,10 @@ uint64_t queued(sd_bus* bus) {
 }  // namespace
 
 BusPump::BusPump(sd_event* events, sd_bus* bus, Hooks hooks) : bus_(bus), hooks_(std::move(hooks)) {
-  check(sd_event_add_io(events, &io_, sd_bus_get_fd(bus), 0, on_io, this));
-  check(sd_event_add_time(events, &time_, CLOCK_MONOTONIC, 0, 0, on_time, this));
-  check(sd_event_source_set_enabled(time_, SD_EVENT_OFF));
-  check(sd_event_source_set_prepare(io_, on_prepare));
+  check(sd_event_add_io(events, &io_, sd_bus_get_fd(bus), 0, on_io, this), cannot_drive);
+  check(sd_event_add_time(events, &time_, CLOCK_MONOTONIC, 0, 0, on_time, this), cannot_drive);
+  check(sd_event_source_set_enabled(time_, SD_EVENT_OFF), cannot_drive);
+  check(sd_event_source_set_prepare(io_, on_prepare), cannot_drive);
 }
 
 BusPump::~BusPump() {

@@ -10,15 +10,13 @@
 #include <system_error>
 #include <utility>
 
+#include "service/system_error.hpp"
+
 namespace loopd {
 namespace {
 
 // Later than asked by at most this, so that wake-ups can be shared.
 constexpr uint64_t timer_accuracy_usec = 1000;
-
-void check(int r, const char* what) {
-  if (r < 0) throw std::system_error(-r, std::generic_category(), what);
-}
 
 }  // namespace
 

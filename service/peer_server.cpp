@@ -13,6 +13,7 @@
 #include "dbus/peer_driver.hpp"
 #include "service/bus_pump.hpp"
 #include "service/log.hpp"
+#include "service/system_error.hpp"
 
 namespace loopd {
 namespace {
@@ -22,10 +23,6 @@ namespace {
 constexpr size_t most_peers = 64;
 
 constexpr auto pause_time = std::chrono::seconds(1);
-
-void check(int r, const char* what) {
-  if (r < 0) throw std::system_error(-r, std::generic_category(), what);
-}
 
 sd_id128_t random_id() {
   sd_id128_t id;

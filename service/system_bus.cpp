@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "service/log.hpp"
+#include "service/system_error.hpp"
 
 namespace loopd {
 namespace {
@@ -19,10 +20,6 @@ constexpr const char* default_address = "unix:path=/run/dbus/system_bus_socket";
 // pestered. One that is not there yet is waited for without attempts.
 constexpr auto first_delay = 100ms;
 constexpr auto longest_delay = 10'000ms;
-
-void check(int r, const char* what) {
-  if (r < 0) throw std::system_error(-r, std::generic_category(), what);
-}
 
 // What sd-bus itself says of a connection.
 int match_local(sd_bus* bus, const char* member, sd_bus_message_handler_t handler, void* self) {
