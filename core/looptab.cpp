@@ -10,6 +10,7 @@
 #include "core/error.hpp"
 #include "core/mounts.hpp"
 #include "core/utf8.hpp"
+#include "core/value_text.hpp"
 
 namespace loop {
 namespace {
@@ -125,31 +126,16 @@ struct Option {
 
   bool boolean() const {
     if (!value) return true;
-    for (const char* yes : {"yes", "true", "on", "1"}) {
-      if (*value == yes) return true;
-    }
-    for (const char* no : {"no", "false", "off", "0"}) {
-      if (*value == no) return false;
-    }
+    if (const auto truth = parse_truth(*value)) return *truth;
     refuse("is neither yes nor no");
   }
 
   // Bytes: 4096, 512K, 10M, 2GiB.
   uint64_t size() const {
-    std::string_view text = required_value();
-    if (text.ends_with("iB")) text.remove_suffix(2);
-    if (text.empty()) refuse("is no size");
-    unsigned shift = 0;
-    if (const size_t unit = std::string_view("KMGTPE").find(text.back()); unit != std::string_view::npos) {
-      shift = 10 * (static_cast<unsigned>(unit) + 1);
-      text.remove_suffix(1);
-    } else if (text.size() != value->size()) {
-      refuse("is no size");
-    }
-    uint64_t bytes = 0;
-    if (!is_number(text, bytes)) refuse("is no size; give bytes, or a number with K, M, G or T");
-    if (bytes > static_cast<uint64_t>(LLONG_MAX) >> shift) refuse("is larger than any file");
-    return bytes << shift;
+    const auto size = parse_size(required_value());
+    if (!size) refuse("is no size; give bytes, or a number with K, M, G or T");
+    if (size->exceeds(LLONG_MAX)) refuse("is larger than any file");
+    return size->bytes();
   }
 
   unsigned block_size() const {

@@ -78,8 +78,9 @@ class Service {
                                          : loop::UdevMonitor::Source::kernel) {}
 
   // Calls that still wait refer to the parts below them, and their replies to the
-  // bus: they go first.
+  // bus: they go first. Before them the peers, whose going starts tasks.
   ~Service() {
+    peers_.disconnect();
     calls_.clear();
     looks_.clear();
     if (events_.end_workers(Clock::now() + worker_patience)) return;

@@ -155,6 +155,8 @@ void PeerServer::add(loop::UniqueFd socket) {
   }
 }
 
+void PeerServer::disconnect() { peers_.clear(); }
+
 void PeerServer::remove(uint64_t number) {
   if (peers_.erase(number) != 0 && left_) left_();
 }

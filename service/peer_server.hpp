@@ -26,6 +26,9 @@ class PeerServer {
   // From here on who connects waits in the socket's queue, for the next service.
   void stop_listening() { listeners_.clear(); }
 
+  // Hangs up on everybody. What they held ends with the next service.
+  void disconnect();
+
   // Called for each peer that has gone.
   void on_leave(std::function<void()> left) { left_ = std::move(left); }
 

@@ -10,6 +10,7 @@
 #include <limits>
 #include <system_error>
 
+#include "core/value_text.hpp"
 #include "service/cli/verb.hpp"
 
 namespace loopctl {
@@ -44,32 +45,15 @@ uint64_t parse_number(const std::string& option, const std::string& text, uint64
 }
 
 uint64_t parse_size(const std::string& option, const std::string& text) {
-  uint64_t value = 0;
-  const char* end = text.data() + text.size();
-  const auto result = std::from_chars(text.data(), end, value);
-  std::string_view suffix(result.ptr, static_cast<size_t>(end - result.ptr));
-  unsigned shift = 0;
-  if (!suffix.empty()) {
-    const auto unit = units.find(suffix[0]);
-    if (unit != units.npos) {
-      shift = static_cast<unsigned>(unit + 1) * 10;
-      suffix.remove_prefix(1);
-      if (suffix == "iB") suffix = {};
-    }
-  }
-  if (result.ec != std::errc() || !suffix.empty() || value > std::numeric_limits<uint64_t>::max() >> shift) {
+  const auto size = loop::parse_size(text);
+  if (!size || size->exceeds(std::numeric_limits<uint64_t>::max())) {
     throw UsageError(option + ": '" + text + "' is no size; give bytes, or a number with K, M, G, T, P or E");
   }
-  return value << shift;
+  return size->bytes();
 }
 
 bool parse_truth(const std::string& option, const std::string& text) {
-  for (const char* yes : {"yes", "true", "on", "1"}) {
-    if (text == yes) return true;
-  }
-  for (const char* no : {"no", "false", "off", "0"}) {
-    if (text == no) return false;
-  }
+  if (const auto truth = loop::parse_truth(text)) return *truth;
   throw UsageError(option + ": '" + text + "' is neither yes nor no");
 }
 

@@ -48,9 +48,9 @@ void pass_descriptors(const std::map<std::string, int>& passed) {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  if (setup.body) ::_exit(setup.body());
   for (const auto& [name, value] : setup.environment) ::setenv(name.c_str(), value.c_str(), 1);
   pass_descriptors(setup.passed);
+  if (setup.body) ::_exit(setup.body());
   std::vector<char*> arguments;
   for (const std::string& argument : setup.arguments)
     arguments.push_back(const_cast<char*>(argument.c_str()));

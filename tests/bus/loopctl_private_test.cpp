@@ -5,15 +5,14 @@
 #include <linux/capability.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 
 #include "tests/bus/loopctl.hpp"
+#include "tests/bus/service_sockets.hpp"
 
 namespace bus_test {
 namespace {
@@ -37,17 +36,6 @@ class SocketDirectory {
   bool mounted_ = false;
 };
 
-loop::UniqueFd listen_on(const std::string& path) {
-  loop::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
-  const bool listens =
-      ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
-      ::listen(socket.get(), 16) == 0;
-  return listens ? std::move(socket) : loop::UniqueFd();
-}
-
 constexpr const char* no_bus = "unix:path=/no/such/bus";
 
 class LoopctlWithoutABus : public Loopctl {
@@ -56,8 +44,7 @@ class LoopctlWithoutABus : public Loopctl {
     Loopctl::SetUp();
     if (IsSkipped()) return;
     ASSERT_TRUE(directory_.is_there());
-    socket_ = listen_on(std::string(socket_directory) + "/bus");
-    ASSERT_TRUE(socket_);
+    socket_ = make_private_socket(std::string(socket_directory) + "/bus");
     stack().stop_loopd();
     start_private_loopd();
   }
@@ -73,19 +60,17 @@ class LoopctlWithoutABus : public Loopctl {
   // As systemd starts it.
   void start_private_loopd(bool may_see_processes = true) {
     service_ = std::make_unique<ChildProcess>(
-        ChildProcess::Setup{.body =
-                                [this, may_see_processes] {
+        ChildProcess::Setup{.environment = {{"DBUS_SYSTEM_BUS_ADDRESS", no_bus},
+                                            {"RUNTIME_DIRECTORY", stack().state_directory()}},
+                            .body =
+                                [may_see_processes] {
                                   if (!may_see_processes) ::prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE);
-                                  if (socket_.get() == 3 || ::dup2(socket_.get(), 3) != 3) return 126;
-                                  ::setenv("LISTEN_FDS", "1", 1);
-                                  ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
-                                  ::setenv("DBUS_SYSTEM_BUS_ADDRESS", no_bus, 1);
-                                  ::setenv("RUNTIME_DIRECTORY", stack().state_directory().c_str(), 1);
                                   const char* override = std::getenv("LOOPD_BINARY");
                                   ::execl(override ? override : LOOPD_BINARY, "loopd", nullptr);
                                   return 127;
                                 },
-                            .log = scratch_directory() + "/private-loopd.log"});
+                            .log = scratch_directory() + "/private-loopd.log",
+                            .passed = {{"bus", socket_.get()}}});
   }
 
   LoopctlRun start_without_bus(const std::vector<std::string>& arguments) const {
