@@ -169,6 +169,21 @@ TEST_F(LoopdAttach, RefusesToDetachUnderAMountAndNamesIt) {
   EXPECT_EQ(run({"detach", "data"}).status, 0);
 }
 
+TEST_F(LoopdAttach, RefusesToDetachUnderSwapAndNamesIt) {
+  const ScratchFile image(4 * MiB);
+  ASSERT_EQ(bus_test::run({"mkswap", "--quiet", image.path()}).status, 0);
+  ASSERT_EQ(attach_line("swap", image).status, 0);
+  const std::string node = "/dev/" + link("swap");
+  const auto swapped = bus_test::run({"swapon", "--priority=0", node});
+  ASSERT_EQ(swapped.status, 0) << swapped.output;
+  const auto result = run({"detach", "swap"});
+  EXPECT_EQ(bus_test::run({"swapoff", node}).status, 0);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.output, HasSubstr("is in use: swap"));
+  EXPECT_EQ(run({"detach", "swap"}).status, 0);
+  EXPECT_TRUE(attached().empty());
+}
+
 TEST_F(LoopdAttach, NamesAnImageByItsPath) {
   const ScratchFile image(1 * MiB, "my disk.img");
   ASSERT_EQ(run({"attach", image.path(), image.path(), "-"}).status, 0);
