@@ -26,7 +26,7 @@ class Total:
         elif any(TAP.match(line) for line in lines):
             self.add_tap(lines, result['result'])
         elif result['result'] == 'SKIP':
-            self.skipped.append(result['name'])
+            self.skipped.append(': '.join([result['name'], *lines[-1:]]))
         elif result['result'] in GOOD:
             self.passed += 1
         else:
