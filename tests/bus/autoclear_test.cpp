@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <fstream>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
 
 namespace bus_test {
 namespace {

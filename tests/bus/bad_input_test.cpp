@@ -11,8 +11,8 @@
 
 #include <fstream>
 
+#include "tests/bus/bus_fixture.hpp"
 #include "tests/bus/raw_client.hpp"
-#include "tests/bus/stack.hpp"
 
 namespace bus_test {
 namespace {

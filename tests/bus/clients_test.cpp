@@ -4,8 +4,6 @@
 // proxies, UDisks2, and the examples as their users have them.
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,7 +13,8 @@
 #include <sstream>
 #include <system_error>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
+#include "tests/bus/udisks.hpp"
 
 namespace bus_test {
 namespace {
@@ -161,46 +160,21 @@ TEST_F(AGenerator, OfQtTakesTheInterfaceFile) {
             std::string::npos);
 }
 
-// Where udisksd writes and mounts.
-constexpr std::array udisks_directories{"/run/udisks2", "/var/lib/udisks2", "/run/media", "/media"};
-
 class BesideUDisks : public AClient {
  protected:
   void SetUp() override {
     AClient::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
-    for (const std::string directory : udisks_directories) {
-      if (::mkdir(directory.c_str(), 0755) == 0) made_.push_back(directory);
-    }
-    udisks_ = std::make_unique<ChildProcess>(ChildProcess::Setup{
-        .body = [] { return become_udisksd(); }, .log = scratch_directory() + "/udisksd.log"});
-    ASSERT_TRUE(root().wait_for_name("org.freedesktop.UDisks2"));
+    udisks_ = std::make_unique<UDisks>(stack().address());
+    ASSERT_TRUE(root().wait_for_name(UDisks::name));
   }
   void TearDown() override {
-    if (udisks_) {
-      udisks_->terminate();
-      udisks_.reset();
-    }
-    for (const std::string& directory : made_) ::rmdir(directory.c_str());
+    udisks_.reset();
     AClient::TearDown();
   }
 
  private:
-  // What it remembers and mounts goes with its mount namespace.
-  static int become_udisksd() {
-    if (::unshare(CLONE_NEWNS) < 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) {
-      return 126;
-    }
-    for (const char* directory : udisks_directories) {
-      if (::mount("tmpfs", directory, "tmpfs", 0, nullptr) < 0) return 126;
-    }
-    ::setenv("DBUS_SYSTEM_BUS_ADDRESS", stack().address().c_str(), 1);
-    ::execl("/usr/libexec/udisks2/udisksd", "udisksd", nullptr);
-    return 127;
-  }
-
-  std::vector<std::string> made_;
-  std::unique_ptr<ChildProcess> udisks_;
+  std::unique_ptr<UDisks> udisks_;
 };
 
 TEST_F(BesideUDisks, EachSeesWhatTheOtherAttachedAndEitherMayRemoveIt) { expect_success("beside_udisks.py"); }

@@ -8,7 +8,7 @@
 #include <set>
 #include <sstream>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
 
 namespace bus_test {
 namespace {

@@ -2,7 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
 
 namespace bus_test {
 namespace {

@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "tests/bus/bus_fixture.hpp"
 #include "tests/bus/fuse_server.hpp"
-#include "tests/bus/stack.hpp"
 
 namespace bus_test {
 namespace {

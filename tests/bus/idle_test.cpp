@@ -14,7 +14,7 @@
 #include <sstream>
 #include <system_error>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
 
 #ifndef LOOPD_BINARY
 #define LOOPD_BINARY "loopd"

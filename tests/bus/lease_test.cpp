@@ -8,7 +8,7 @@
 #include <array>
 #include <filesystem>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
 
 namespace bus_test {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <cstdlib>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
 
 namespace bus_test {
 namespace {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
 
 namespace bus_test {
 

@@ -3,7 +3,7 @@
 // The commands that org.example.Loop1(5) shows are run as they stand there.
 #include <fstream>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
 
 namespace bus_test {
 namespace {

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <set>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
 #include "tests/support/image.hpp"
 
 namespace bus_test {

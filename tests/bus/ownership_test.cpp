@@ -19,7 +19,7 @@
 #include <sstream>
 #include <thread>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
 
 namespace bus_test {
 namespace {

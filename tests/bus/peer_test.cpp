@@ -12,7 +12,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
 
 namespace bus_test {
 namespace {

@@ -16,7 +16,7 @@
 #include <set>
 #include <thread>
 
-#include "tests/bus/stack.hpp"
+#include "tests/bus/bus_fixture.hpp"
 
 namespace bus_test {
 namespace {
