@@ -127,6 +127,9 @@ class BusClient {
   bool wait_for_name(const std::string& name, bool there = true);
   std::string unique_name() const;
 
+  // For what has no word here; stays the client's.
+  sd_bus* bus() const { return bus_.get(); }
+
   // What the contract's clients do.
   Reply manager(const std::string& member, std::vector<Value> arguments = {});
   Reply attach(int file, const Options& wishes = {}, bool interactive = false);

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "tests/bench/bare.hpp"
+
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+
+#include <cerrno>
+#include <string>
+#include <system_error>
+
+#include "core/unique_fd.hpp"
+
+namespace loopd_bench {
+namespace {
+
+constexpr int attempts = 64;
+
+[[noreturn]] void fail(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+std::string node(unsigned number) { return "/dev/loop" + std::to_string(number); }
+
+loop::UniqueFd open_control() {
+  loop::UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
+  if (!control) fail("/dev/loop-control");
+  return control;
+}
+
+}  // namespace
+
+unsigned bare_attach(int file) {
+  const loop::UniqueFd control = open_control();
+  // The number is nobody's until it is configured: whoever loses it asks anew.
+  for (int attempt = 0; attempt < attempts; ++attempt) {
+    const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
+    if (number < 0) fail("LOOP_CTL_GET_FREE");
+    const loop::UniqueFd device(::open(node(static_cast<unsigned>(number)).c_str(), O_RDWR | O_CLOEXEC));
+    if (!device) continue;
+    loop_config config{};
+    config.fd = static_cast<__u32>(file);
+    if (::ioctl(device.get(), LOOP_CONFIGURE, &config) == 0) return static_cast<unsigned>(number);
+    if (errno != EBUSY) fail("LOOP_CONFIGURE");
+  }
+  fail("no free device");
+}
+
+void bare_detach(unsigned number) {
+  const loop::UniqueFd device(::open(node(number).c_str(), O_RDONLY | O_CLOEXEC));
+  if (!device || ::ioctl(device.get(), LOOP_CLR_FD) < 0) fail(node(number));
+}
+
+void bare_delete_node(unsigned number) {
+  const loop::UniqueFd control = open_control();
+  if (::ioctl(control.get(), LOOP_CTL_REMOVE, static_cast<long>(number)) < 0) fail("LOOP_CTL_REMOVE");
+}
+
+}  // namespace loopd_bench

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <signal.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/bench/benchmarks.hpp"
+#include "tests/bus/child_process.hpp"
+
+namespace loopd_bench {
+namespace {
+
+constexpr unsigned clients = 16;
+constexpr size_t first_image = 5000;  // nobody else's
+
+// One client's part of the cycles: each an attach and a removal.
+void cycle(Stage& stage, const Caller& caller, size_t client, unsigned count) {
+  const int file = stage.images(first_image + client).fd();
+  for (unsigned i = 0; i < count; ++i) {
+    caller.call(caller.new_remove(path_in(caller.call(caller.new_attach(file))), true));
+  }
+}
+
+Duration run_cycles(Stage& stage, unsigned total, Figures& figures) {
+  for (size_t i = 0; i < clients; ++i) stage.images(first_image + i);  // not by several threads
+  figures["memory-before"] = static_cast<double>(resident_memory(stage.stack().loopd().pid()));
+  std::vector<std::jthread> threads;
+  std::vector<std::exception_ptr> failures(clients);
+  const auto start = Clock::now();
+  for (size_t i = 0; i < clients; ++i) {
+    threads.emplace_back([&stage, &failures, i, total] {
+      try {
+        cycle(stage, Caller(stage.stack().address()), i, total / clients);
+      } catch (...) {
+        failures[i] = std::current_exception();
+      }
+    });
+  }
+  threads.clear();
+  const auto time = Clock::now() - start;
+  for (const auto& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
+  stage.quiet();
+  figures["memory-after"] = static_cast<double>(resident_memory(stage.stack().loopd().pid()));
+  figures["cycles"] = total;
+  return time / total;
+}
+
+// System calls of the service while nobody wants anything, as strace counts them.
+Duration count_wake_ups(Stage& stage, unsigned for_seconds, Figures& figures) {
+  stage.quiet();
+  const std::string log = bus_test::scratch_directory() + "/strace.log";
+  bus_test::ChildProcess strace(
+      {.arguments = {"strace", "-f", "-q", "-o", log, "-p", std::to_string(stage.stack().loopd().pid())},
+       .death_signal = SIGTERM});
+  if (strace.wait(std::chrono::seconds(for_seconds))) throw std::runtime_error("strace ended at once");
+  strace.signal(SIGINT);
+  strace.wait();
+  // Of each thread strace tells that it waits: in a call that began before, and was
+  // left by strace's own end. Whatever else there is was a wake-up.
+  unsigned wake_ups = 0;
+  std::ifstream lines(log);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find("<detached ...>") == std::string::npos) ++wake_ups;
+  }
+  figures["wake-ups"] = wake_ups;
+  figures["seconds"] = for_seconds;
+  return Duration::zero();
+}
+
+}  // namespace
+
+void add_resident_benchmarks(Stage& stage) {
+  add("memory/loopd", {1, 1}, [&stage](Figures& figures) {
+    figures["memory"] = static_cast<double>(stage.memory_at_start());
+    return Duration::zero();
+  });
+  add("idle/loopd", {1, 1},
+      [&stage](Figures& figures) { return count_wake_ups(stage, is_short_form() ? 3 : 60, figures); });
+  add("cycles/loopd", {1, 1},
+      [&stage](Figures& figures) { return run_cycles(stage, is_short_form() ? 320 : 100'000, figures); });
+}
+
+}  // namespace loopd_bench
