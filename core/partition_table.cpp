@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "core/error.hpp"
+#include "core/table_bounds.hpp"
 #include "core/utf8.hpp"
 
 namespace loop {
@@ -53,6 +54,9 @@ PartitionTable read_partition_table(int fd, unsigned sector_size, DiskRange rang
   if (sector_size != 0) {
     blkid_probe_set_sectorsize(probe.get(), sector_size);
   }
+  // The size that libblkid has found out.
+  range.size = static_cast<uint64_t>(blkid_probe_get_size(probe.get()));
+  refuse_endless_table(fd, blkid_probe_get_sectorsize(probe.get()), range);
   // A whole-disk file system (a boot sector looks much like an MBR) must not be
   // taken for a table: libblkid's own check against known file systems decides,
   // which needs the superblocks chain beside the partitions chain.

@@ -21,7 +21,8 @@ struct DiskRange {
 
 // Reads the table of a disk or image with libblkid. `fd` is borrowed;
 // `sector_size` in bytes, 0: as the descriptor's device says (512 for a file).
-// No table is an empty result. Throws Error failed where the disk can't be read.
+// No table is an empty result. Throws Error failed where the disk can't be read,
+// invalid_argument where reading the table would have no end.
 PartitionTable read_partition_table(int fd, unsigned sector_size = 0, DiskRange range = {});
 
 // The entries that the kernel can be told about on a disk of `disk_size` bytes:

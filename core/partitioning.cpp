@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <string>
 
 #include "core/error.hpp"
@@ -31,11 +32,14 @@ void delete_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number
 std::vector<TableEntry> add_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number,
                                        const std::vector<TableEntry>& entries) {
   std::vector<TableEntry> added;
+  std::optional<std::vector<PartitionExtent>>
+      leftovers;  // looked at once: a table may have thousands that overlap
   for (const TableEntry& entry : entries) {
     const int r = node.add_partition(entry.extent);
     // EBUSY: overlaps another partition, or is there already: a leftover that
     // somebody has open could not be deleted.
-    const bool there = r == -EBUSY && contains(kernel.partitions(number), entry.extent);
+    if (r == -EBUSY && !leftovers) leftovers = kernel.partitions(number);
+    const bool there = r == -EBUSY && contains(*leftovers, entry.extent);
     // EINVAL: unaligned, or a number that the kernel has no place for. The rest
     // of the disk is good all the same.
     if (!there && (r == -EINVAL || r == -EBUSY || r == -ERANGE)) continue;

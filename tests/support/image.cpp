@@ -25,17 +25,6 @@ void put(std::string& bytes, size_t at, Integer value) {
   std::memcpy(bytes.data() + at, &value, sizeof value);
 }
 
-uint32_t crc32(std::string_view bytes) {
-  uint32_t crc = 0xFFFFFFFF;
-  for (const char byte : bytes) {
-    crc ^= static_cast<unsigned char>(byte);
-    for (int bit = 0; bit < 8; ++bit) {
-      crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0xEDB88320U : 0U);
-    }
-  }
-  return ~crc;
-}
-
 // The first three fields are stored little-endian, the rest as it is read.
 std::string guid(const std::string& text) {
   std::string digits;
@@ -88,6 +77,17 @@ std::string gpt_header(uint64_t own, uint64_t other, uint64_t entries_at, uint64
 }
 
 }  // namespace
+
+uint32_t crc32(std::string_view bytes) {
+  uint32_t crc = 0xFFFFFFFF;
+  for (const char byte : bytes) {
+    crc ^= static_cast<unsigned char>(byte);
+    for (int bit = 0; bit < 8; ++bit) {
+      crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0xEDB88320U : 0U);
+    }
+  }
+  return ~crc;
+}
 
 void write_at(int fd, uint64_t offset, std::string_view bytes) {
   while (!bytes.empty()) {

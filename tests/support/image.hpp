@@ -54,6 +54,9 @@ void write_fat_boot_sector(int fd);
 // A swap area of the page size of this machine.
 void write_swap_header(int fd, uint64_t size);
 
+// The sum that a GPT has.
+uint32_t crc32(std::string_view bytes);
+
 void write_at(int fd, uint64_t offset, std::string_view bytes);
 std::string read_at(int fd, uint64_t offset, uint64_t length);
 
