@@ -99,7 +99,7 @@ class HelperKernel::Node final : public LoopNode {
     return session_->call(r, reply);
   }
   int clear() override { return call(Operation::clear); }
-  int sync() override { return call(Operation::sync); }
+  int write_back() override { return call(Operation::write_back); }
   int drop_cache() override { return call(Operation::drop_cache); }
   int set_capacity() override { return call(Operation::set_capacity); }
   int set_direct_io(bool enable) override {

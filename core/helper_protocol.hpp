@@ -29,7 +29,7 @@ enum class Operation : uint32_t {
   status,
   set_status,
   clear,
-  sync,
+  write_back,
   drop_cache,
   set_capacity,
   set_direct_io,

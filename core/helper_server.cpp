@@ -83,7 +83,7 @@ class Server {
       case Operation::status:
       case Operation::set_status:
       case Operation::clear:
-      case Operation::sync:
+      case Operation::write_back:
       case Operation::drop_cache:
       case Operation::set_capacity:
       case Operation::set_direct_io:
@@ -132,8 +132,8 @@ class Server {
         return node.set_status(request.info);
       case Operation::clear:
         return node.clear();
-      case Operation::sync:
-        return node.sync();
+      case Operation::write_back:
+        return node.write_back();
       case Operation::drop_cache:
         return node.drop_cache();
       case Operation::set_capacity:

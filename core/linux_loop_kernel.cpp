@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -58,7 +59,11 @@ class LinuxLoopNode final : public LoopNode {
     return result_of(::ioctl(fd_.get(), LOOP_SET_STATUS64, &info));
   }
   int clear() override { return result_of(::ioctl(fd_.get(), LOOP_CLR_FD, 0)); }
-  int sync() override { return result_of(::fsync(fd_.get())); }
+  int write_back() override {
+    constexpr unsigned all_of_it =
+        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    return result_of(::sync_file_range(fd_.get(), 0, 0, all_of_it));
+  }
   int drop_cache() override { return result_of(::ioctl(fd_.get(), BLKFLSBUF, 0)); }
   int set_capacity() override { return result_of(::ioctl(fd_.get(), LOOP_SET_CAPACITY, 0)); }
   int set_direct_io(bool enable) override {
@@ -179,20 +184,18 @@ class LinuxUseWatch final : public UseWatch {
   std::chrono::milliseconds next_look_ = first_look;
 };
 
-// Reads a whole sysfs attribute; sysfs gives at most a page.
-std::optional<std::string> read_attribute(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+// Reads a whole sysfs attribute: sysfs gives at most a page, and all of it by one read.
+std::optional<std::string> read_attribute(int directory, const std::string& path) {
+  UniqueFd fd(::openat(directory, path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return std::nullopt;
-  std::string content(static_cast<size_t>(::sysconf(_SC_PAGESIZE)), '\0');
-  size_t length = 0;
-  while (length < content.size()) {
-    const ssize_t got = ::read(fd.get(), content.data() + length, content.size() - length);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return std::nullopt;
-    if (got == 0) break;
-    length += static_cast<size_t>(got);
-  }
-  content.resize(length);
+  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  std::string content(page, '\0');
+  ssize_t got = 0;
+  do {
+    got = ::read(fd.get(), content.data(), content.size());
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return std::nullopt;
+  content.resize(static_cast<size_t>(got));
   if (!content.empty() && content.back() == '\n') {
     content.pop_back();  // exactly one: a path may end in a newline of its own
   }
@@ -219,7 +222,15 @@ void each_entry(const std::string& directory, Visit visit) {
 
 class LinuxLoopKernel final : public LoopKernel {
  public:
-  LinuxLoopKernel(std::string dev, std::string sys) : dev_(std::move(dev)), sys_(std::move(sys)) {}
+  LinuxLoopKernel(std::string dev, std::string sys) : dev_(std::move(dev)), sys_(std::move(sys)) {
+    // Where /sys/block's links lead, without following one for each attribute.
+    constexpr int flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+    for (const char* path : {"/devices/virtual/block", "/block"}) {
+      if (devices_) break;
+      devices_path_ = sys_ + path;
+      devices_.reset(::open(devices_path_.c_str(), flags));
+    }
+  }
 
   int open_control(std::unique_ptr<LoopControl>& control) override {
     UniqueFd fd(::open((dev_ + "/loop-control").c_str(), O_RDWR | O_CLOEXEC));
@@ -264,29 +275,29 @@ class LinuxLoopKernel final : public LoopKernel {
 
   std::vector<unsigned> numbers() const override {
     std::vector<unsigned> found;
-    each_entry(sys_ + "/block", [&](const char* name) {
+    each_entry(devices_path_, [&](const char* name) {
       if (const auto number = number_in(name)) found.push_back(*number);
     });
     return found;
   }
 
   std::optional<std::string> attribute(unsigned number, const char* name) const override {
-    return read_attribute(directory(number) + "/" + name);
+    return read_attribute(devices_.get(), kernel_name(number) + "/" + name);
   }
 
   bool has_attribute(unsigned number, const char* name) const override {
-    return ::access((directory(number) + "/" + name).c_str(), F_OK) == 0;
+    return ::faccessat(devices_.get(), (kernel_name(number) + "/" + name).c_str(), F_OK, 0) == 0;
   }
 
   std::vector<PartitionExtent> partitions(unsigned number) const override {
     std::vector<PartitionExtent> found;
     const std::string prefix = kernel_name(number) + "p";
-    each_entry(directory(number), [&](const char* name) {
+    each_entry(devices_path_ + "/" + kernel_name(number), [&](const char* name) {
       if (std::strncmp(name, prefix.c_str(), prefix.size()) != 0) return;
-      const std::string partition = directory(number) + "/" + name + "/";
-      const auto index = read_attribute(partition + "partition");
-      const auto start = read_attribute(partition + "start");
-      const auto size = read_attribute(partition + "size");
+      const std::string partition = kernel_name(number) + "/" + name + "/";
+      const auto index = read_attribute(devices_.get(), partition + "partition");
+      const auto start = read_attribute(devices_.get(), partition + "start");
+      const auto size = read_attribute(devices_.get(), partition + "size");
       if (!index || !start || !size) return;  // it is just going away
       found.push_back({static_cast<unsigned>(std::strtoul(index->c_str(), nullptr, 10)),
                        std::strtoull(start->c_str(), nullptr, 10) * sysfs_sector,
@@ -306,16 +317,24 @@ class LinuxLoopKernel final : public LoopKernel {
   }
 
   unsigned static_devices() const override {
-    const auto text = read_attribute(sys_ + "/module/loop/parameters/max_loop");
-    return text ? static_cast<unsigned>(std::strtoul(text->c_str(), nullptr, 10)) : 8;
+    // Fixed when the module was loaded.
+    int known = static_devices_.load();
+    if (known >= 0) return static_cast<unsigned>(known);
+    const auto text = read_attribute(AT_FDCWD, sys_ + "/module/loop/parameters/max_loop");
+    if (!text) return 8;
+    known = static_cast<int>(std::strtol(text->c_str(), nullptr, 10));
+    static_devices_.store(known);
+    return static_cast<unsigned>(known);
   }
 
  private:
   std::string node_path(unsigned number) const { return dev_ + "/loop" + std::to_string(number); }
-  std::string directory(unsigned number) const { return sys_ + "/block/loop" + std::to_string(number); }
 
   std::string dev_;
   std::string sys_;
+  std::string devices_path_;
+  UniqueFd devices_;
+  mutable std::atomic<int> static_devices_{-1};
 };
 
 }  // namespace

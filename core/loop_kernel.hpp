@@ -49,7 +49,7 @@ class LoopNode {
   virtual int status(loop_info64& info) const = 0;
   virtual int set_status(const loop_info64& info) = 0;
   virtual int clear() = 0;       // LOOP_CLR_FD
-  virtual int sync() = 0;        // fsync: what was written to the device goes to the backing file
+  virtual int write_back() = 0;  // what was written to the device goes to the file, as with the last close
   virtual int drop_cache() = 0;  // BLKFLSBUF: what is read next is what is in the file now
   virtual int set_capacity() = 0;
   virtual int set_direct_io(bool enable) = 0;

@@ -299,7 +299,7 @@ void LoopManager::verify(const AttachRequest& request, unsigned block_size, Atta
                                   " instead of " + std::to_string(block_size));
   }
   snapshot.dev = node.device_number();
-  if (!refresh_volatile(kernel_, snapshot)) {
+  if (!read_backing_file(kernel_, snapshot)) {
     throw Error(Errc::failed, snapshot.dev_path() + ": was detached by somebody else at once");
   }
   apply_status(info, snapshot, kernel_.may_look_at_files());

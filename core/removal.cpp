@@ -42,7 +42,6 @@ Removal::~Removal() {
 // Opens the device and remembers its state. False: a mount or swap holds it.
 bool Removal::open() {
   LoopKernel& kernel = manager_.kernel();
-  if (!watch_) kernel.watch_use(number_, watch_);  // before the look, so that no close is missed
   // O_EXCL sees mounts, in any namespace, and swap, and changes nothing. Never
   // writable: its close would make udev look at the device.
   const NodeAccess access = options_.lazy ? NodeAccess::read_only : NodeAccess::read_exclusive;
@@ -59,7 +58,19 @@ bool Removal::open() {
 }
 
 Removal::State Removal::attempt() {
-  if (watch_) watch_->drain();
+  if (watch_) {
+    watch_->drain();
+    return attempt_once();
+  }
+  // Most devices are nobody's by now, and need no watch. Where there is one, it is there
+  // before the look, so that no close is missed.
+  const State state = attempt_once();
+  if (state != State::busy) return state;
+  manager_.kernel().watch_use(number_, watch_);
+  return attempt_once();
+}
+
+Removal::State Removal::attempt_once() {
   if (!node_) {
     exclusively_held_ = !open();
     if (exclusively_held_) return State::busy;
@@ -77,7 +88,7 @@ Removal::State Removal::detach() {
   // not write back, and in rundown the kernel answers our own close's write-back
   // with EIO. A failure is no reason to keep the device: nothing that is tried
   // later would bring the data to the file.
-  node_->sync();
+  node_->write_back();
   // As the only opener, the first call makes the kernel refuse newcomers (since
   // 6.11; before, it unbinds at once), and the second answers ENXIO.
   int r = node_->clear();
@@ -156,6 +167,7 @@ void Removal::finish(Deadline deadline) {
   if (manager_.records()) manager_.records()->erase(disk_sequence_);
   // An opener in the very middle of its open keeps it until it closes.
   while (is_attached(kernel, number_, disk_sequence_)) {
+    if (!watch_ && kernel.watch_use(number_, watch_) == 0) continue;  // it may have closed before
     if (!watch_ || !wait_for_use_change(*watch_, deadline)) {
       throw Error(Errc::failed,
                   name() + ": is detached, but a process opened it at that moment and holds it");

@@ -76,6 +76,7 @@ class Removal {
 
  private:
   bool open();
+  State attempt_once();
   State detach();
   void note_detaching(bool detaching);
   std::string name() const { return kernel_name(number_); }
@@ -85,7 +86,7 @@ class Removal {
   uint64_t disk_sequence_;
   RemovalOptions options_;
   std::unique_ptr<LoopNode> node_;
-  std::unique_ptr<UseWatch> watch_;
+  std::unique_ptr<UseWatch> watch_;  // none before it was found busy
   std::unique_ptr<struct SavedStatus> saved_;
   bool exclusively_held_ = false;
   bool armed_ = false;

@@ -46,13 +46,7 @@ std::optional<uint64_t> size_of_the_file(const std::string& path, const loop_inf
 
 bool read_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
   const unsigned number = snapshot.number;
-  const auto path = kernel.attribute(number, "loop/backing_file");
-  if (!path && !kernel.has_attribute(number, "loop")) return false;
-  // A file whose name itself ends in " (deleted)" was told apart by apply_status();
-  // don't forget that as long as the kernel reports the same path.
-  const bool known =
-      path && snapshot.identified && !snapshot.backing_file_deleted && *path == snapshot.backing_file;
-  if (!known) set_backing_file(path, snapshot);
+  if (!read_backing_file(kernel, snapshot)) return false;
   snapshot.autoclear = to_flag(kernel.attribute(number, "loop/autoclear"));
   snapshot.direct_io = to_flag(kernel.attribute(number, "loop/dio"));
   snapshot.block_size =
@@ -70,8 +64,9 @@ dev_t parse_device_number(const std::string& text) {
 }
 
 bool is_attached(const LoopKernel& kernel, unsigned number, uint64_t disk_sequence) {
+  if (!kernel.has_attribute(number, "loop")) return false;
   const auto current = kernel.attribute(number, "diskseq");
-  return kernel.has_attribute(number, "loop") && (!current || *current == std::to_string(disk_sequence));
+  return !current || *current == std::to_string(disk_sequence);
 }
 
 std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned number) {
@@ -94,6 +89,18 @@ std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned n
     if (to_number(kernel.attribute(number, "diskseq")) == snapshot.disk_sequence) break;
   }
   return snapshot;
+}
+
+bool read_backing_file(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
+  const unsigned number = snapshot.number;
+  const auto path = kernel.attribute(number, "loop/backing_file");
+  if (!path && !kernel.has_attribute(number, "loop")) return false;
+  // A file whose name itself ends in " (deleted)" was told apart by apply_status();
+  // don't forget that as long as the kernel reports the same path.
+  const bool known =
+      path && snapshot.identified && !snapshot.backing_file_deleted && *path == snapshot.backing_file;
+  if (!known) set_backing_file(path, snapshot);
+  return true;
 }
 
 bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {

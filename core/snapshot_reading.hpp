@@ -33,6 +33,9 @@ FileIdentity backing_identity(const loop_info64& info);
 // ends in " (deleted)" is one.
 void apply_status(const loop_info64& info, DeviceSnapshot& snapshot, bool look_at_file = true);
 
+// Reads the name of the backing file again. False where nothing is attached.
+bool read_backing_file(const LoopKernel& kernel, DeviceSnapshot& snapshot);
+
 // Reads again what changes without an event: direct I/O, block size, the name
 // of the backing file, autoclear. Sysfs alone. False where the device is not that
 // attachment any more.

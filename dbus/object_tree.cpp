@@ -59,7 +59,7 @@ PartitionObject& ObjectTree::add(const Device& device, unsigned partition) {
 void ObjectTree::device_added(const Device& device) {
   DeviceObject& object = add(device);
   tell([&] { object.announce(); });
-  tell([&] { manager_.device_count_changed(); });
+  count_changed();
 }
 
 void ObjectTree::device_removed(const Device& device) {
@@ -67,7 +67,16 @@ void ObjectTree::device_removed(const Device& device) {
   if (found == devices_.end()) return;
   tell([&] { found->second->retire(); });
   devices_.erase(found);
-  tell([&] { manager_.device_count_changed(); });
+  count_changed();
+}
+
+// Once for all that came and went together, and not before the answer to whom it was done for.
+void ObjectTree::count_changed() {
+  if (count_timer_) return;
+  count_timer_ = context_.scheduler.at(Clock::now(), [this] {
+    count_timer_.reset();
+    tell([&] { manager_.device_count_changed(); });
+  });
 }
 
 void ObjectTree::device_changed(const Device& device, const std::vector<std::string>& properties) {

@@ -14,6 +14,7 @@
 #include "dbus/manager_object.hpp"
 #include "dbus/object_registry.hpp"
 #include "dbus/partition_object.hpp"
+#include "dbus/scheduler.hpp"
 #include "dbus/service_context.hpp"
 
 namespace loopd {
@@ -32,6 +33,7 @@ class ObjectTree final : private RegistryListener {
   using PartitionKey = std::pair<unsigned, unsigned>;
 
   uint64_t message_id();
+  void count_changed();
   DeviceObject& add(const Device& device);
   PartitionObject& add(const Device& device, unsigned partition);
   void device_added(const Device& device) override;
@@ -52,6 +54,7 @@ class ObjectTree final : private RegistryListener {
   ManagerObject manager_;
   std::map<unsigned, std::unique_ptr<DeviceObject>> devices_;
   std::map<PartitionKey, std::unique_ptr<PartitionObject>> partitions_;
+  std::unique_ptr<Scheduler::Registration> count_timer_;
 };
 
 }  // namespace loopd

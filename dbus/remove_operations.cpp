@@ -124,9 +124,13 @@ Task<AfterRemoval> RemoveOperations::remove_now(Target target, RemoveOptions opt
 // One round. `busy`: nothing has changed.
 Task<loop::Removal::State> RemoveOperations::try_removal(std::shared_ptr<loop::Removal> removal,
                                                          Target target) {
-  const auto attempt = [removal] { return removal->attempt(); };
-  const auto give_way = [removal] { return removal->give_way(); };
-  const auto finish = [removal] { removal->finish(loop::deadline_in(loop::finish_patience)); };
+  // What is detached is finished at once: every hand-over to a worker costs as much as the detach.
+  const auto finished = [removal](loop::Removal::State state) {
+    if (state == loop::Removal::State::detached) removal->finish(loop::deadline_in(loop::finish_patience));
+    return state;
+  };
+  const auto attempt = [removal, finished] { return finished(removal->attempt()); };
+  const auto give_way = [removal, finished] { return finished(removal->give_way()); };
   const std::string name = loop::kernel_name(target.number);
   const auto probing_deadline = Clock::now() + loop::probing_patience;
   auto state = loop::Removal::State::busy;
@@ -142,8 +146,6 @@ Task<loop::Removal::State> RemoveOperations::try_removal(std::shared_ptr<loop::R
   if (state == loop::Removal::State::busy) {
     state = co_await context_.on_patient_worker(kernel_lane, name, give_way);
   }
-  if (state == loop::Removal::State::detached)
-    co_await on_worker(context_.parts.scheduler, kernel_lane, finish);
   co_return state;
 }
 

@@ -117,21 +117,24 @@ class Service {
     }
     if (monitor_.source() == loop::UdevMonitor::Source::udev) {
       early_.emplace(loop::UdevMonitor::Source::kernel);
-      const auto drain = [this] {
-        while (const auto event = early_->next()) follower_.note(event->number);
-        if (early_->take_overflow()) {
-          for (const unsigned number : kernel_->numbers()) follower_.note(number);
-        }
-      };
-      follower_.use_early_events(drain);
-      early_source_ = events_.on_readable(early_->fd(), drain);
+      // Nobody is woken by them: udev sends its own of each a moment later, and a decision
+      // that must not wait for that takes them first.
+      follower_.use_early_events([this] { take_early_events(); });
     } else {
       follower_.use_early_events([this] { take_events(); });
     }
     events_source_ = events_.on_readable(monitor_.fd(), [this] { take_events(); });
   }
 
+  void take_early_events() {
+    while (const auto event = early_->next()) follower_.note(event->number);
+    if (early_->take_overflow()) {
+      for (const unsigned number : kernel_->numbers()) follower_.note(number);
+    }
+  }
+
   void take_events() {
+    if (early_) take_early_events();
     while (const auto event = monitor_.next()) follower_.handle(*event);
     if (monitor_.take_other_change()) operations_.pending_autoclear().look_soon();
     if (monitor_.take_overflow()) {
@@ -202,7 +205,6 @@ class Service {
   loop::UdevMonitor monitor_;
   std::optional<loop::UdevMonitor> early_;  // beside udev's: the kernel's own events
   std::unique_ptr<Scheduler::Registration> events_source_;
-  std::unique_ptr<Scheduler::Registration> early_source_;
   std::unique_ptr<Scheduler::Registration> files_source_;
   int exit_code_ = EXIT_FAILURE;
 };

@@ -85,6 +85,7 @@ bool measure(const Arguments& arguments) {
   add_bulk_benchmarks(stage);
   add_query_benchmarks(stage);
   add_event_benchmarks(stage);
+  add_start_benchmarks(stage);
   add_stranger_benchmarks(stage);
   add_resident_benchmarks(stage);
   benchmark::AddCustomContext("population", std::to_string(arguments.population));

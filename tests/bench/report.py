@@ -197,6 +197,8 @@ def plot(results, directory):
     populations = results.populations()
     for stem, (title, names) in PLOTS.items():
         names = [name for name in names if any(results.get(p, name) for p in populations)]
+        if not names:
+            continue
         script = [
             "set terminal svg size 800,420 font 'sans-serif,13' background rgb 'white'",
             f"set output '{directory / (stem + '.svg')}'", f"set title '{title}'", "set logscale y",

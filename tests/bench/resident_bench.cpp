@@ -83,7 +83,7 @@ void add_resident_benchmarks(Stage& stage) {
   add("idle/loopd", {1, 1},
       [&stage](Figures& figures) { return count_wake_ups(stage, is_short_form() ? 3 : 60, figures); });
   add("cycles/loopd", {1, 1},
-      [&stage](Figures& figures) { return run_cycles(stage, is_short_form() ? 320 : 100'000, figures); });
+      [&stage](Figures& figures) { return run_cycles(stage, is_short_form() ? 3200 : 100'000, figures); });
 }
 
 }  // namespace loopd_bench

@@ -225,13 +225,18 @@ Stack::~Stack() {
   stop_polkit();
   observer_.reset();
   if (bus_) bus_->terminate();
+  ::umount2(state_directory().c_str(), MNT_DETACH);
   std::error_code ignored;
   std::filesystem::remove_all(directory_, ignored);
 }
 
 void Stack::write_files() {
   namespace fs = std::filesystem;
-  fs::create_directory(directory_ + "/state");
+  // Where a system has /run, there is a tmpfs.
+  fs::create_directory(state_directory());
+  if (::mount("tmpfs", state_directory().c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0) {
+    throw std::system_error(errno, std::generic_category(), state_directory());
+  }
   fs::create_directory(directory_ + "/actions");
   for (const auto& action : fs::directory_iterator(polkit_actions)) {
     fs::copy(action.path(), directory_ + "/actions/", fs::copy_options::overwrite_existing);

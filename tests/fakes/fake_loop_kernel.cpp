@@ -63,8 +63,8 @@ const char* name_of(Call call) {
       return "set_capacity";
     case Call::drop_cache:
       return "drop_cache";
-    case Call::sync:
-      return "sync";
+    case Call::write_back:
+      return "write_back";
     case Call::set_direct_io:
       return "set_direct_io";
     case Call::size:
@@ -185,8 +185,8 @@ class FakeLoopKernel::Node final : public LoopNode {
   int drop_cache() override {
     return call(Call::drop_cache, [](Device&) { return 0; });
   }
-  int sync() override {
-    return call(Call::sync, [](Device&) { return 0; });
+  int write_back() override {
+    return call(Call::write_back, [](Device&) { return 0; });
   }
   int set_direct_io(bool enable) override {
     return call(Call::set_direct_io, [&](Device& device) {

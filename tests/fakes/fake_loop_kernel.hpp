@@ -37,7 +37,7 @@ enum class Call {
   set_status,
   clear,
   set_capacity,
-  sync,
+  write_back,
   drop_cache,
   set_direct_io,
   size,
