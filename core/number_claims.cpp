@@ -27,18 +27,26 @@ void NumberClaims::Claim::release() {
 
 void NumberClaims::release(unsigned number) {
   const std::lock_guard lock(mutex_);
-  const auto found = counts_.find(number);
-  if (--found->second == 0) counts_.erase(found);
+  --counts_.at(number).now;
 }
 
 void NumberClaims::claim(unsigned number) {
   const std::lock_guard lock(mutex_);
-  ++counts_[number];
+  Count& count = counts_[number];
+  ++count.now;
+  ++count.ever;
 }
 
 bool NumberClaims::claimed(unsigned number) const {
   const std::lock_guard lock(mutex_);
-  return counts_.contains(number);
+  const auto found = counts_.find(number);
+  return found != counts_.end() && found->second.now != 0;
+}
+
+uint64_t NumberClaims::count(unsigned number) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = counts_.find(number);
+  return found == counts_.end() ? 0 : found->second.ever;
 }
 
 }  // namespace loop

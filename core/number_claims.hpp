@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -28,13 +29,22 @@ class NumberClaims {
 
   bool claimed(unsigned number) const;
 
+  // How often the number was claimed so far. What was seen of it before one of these
+  // began says nothing of what it is after that has ended.
+  uint64_t count(unsigned number) const;
+
   // Without an object that ends the claim.
   void claim(unsigned number);
   void release(unsigned number);
 
  private:
+  struct Count {
+    unsigned now = 0;
+    uint64_t ever = 0;
+  };
+
   mutable std::mutex mutex_;
-  std::map<unsigned, unsigned> counts_;
+  std::map<unsigned, Count> counts_;  // of each number that was claimed once
 };
 
 }  // namespace loop

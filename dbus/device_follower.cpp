@@ -169,6 +169,9 @@ Task<void> DeviceFollower::look_locked(unsigned number) {
   for (int attempt = 0; attempt < look_attempts; ++attempt) {
     const bool done = co_await look_once(number);
     if (done) break;
+    if (attempt + 1 < look_attempts) continue;
+    changed_.insert(number);  // so busy a number is looked at later
+    start_looks_soon();
   }
   // Changed again meanwhile, it is to be looked at again.
   if (const auto after = noted_.find(number); after != noted_.end() && after->second == note)
@@ -198,16 +201,26 @@ Task<void> DeviceFollower::sync_if_rewritten(unsigned number) {
   }
 }
 
+// Whether an operation has begun since there were that many, so that what was seen is not
+// what is there now. True: it is at work, and makes the device be looked at again; false: it
+// has ended meanwhile, and published what this must not undo.
+std::optional<bool> DeviceFollower::overtaken(unsigned number, uint64_t claims) {
+  if (loops_.claims().claimed(number)) {
+    meanwhile_[number];
+    return true;
+  }
+  if (loops_.claims().count(number) != claims) return false;
+  return std::nullopt;
+}
+
 // False: the device became another attachment while it was looked at.
 Task<bool> DeviceFollower::look_once(unsigned number) {
   loop::LoopKernel& kernel = loops_.kernel();
+  const uint64_t claims = loops_.claims().count(number);
   co_await sync_if_rewritten(number);
   std::optional<loop::Examination> found = co_await on_worker(
       scheduler_, kernel_lane, [&kernel, number] { return loop::examine(kernel, number); });
-  if (loops_.claims().claimed(number)) {
-    meanwhile_[number];  // whoever holds the claim makes it be looked at again
-    co_return true;
-  }
+  if (const auto done = overtaken(number, claims)) co_return *done;
   if (!found && loops_.is_avoided(number)) {
     const auto work = [&loops = loops_, number] {
       if (!loop::find_holders(loops.kernel(), number).empty()) return;
@@ -215,6 +228,7 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
       if (loops.records()) loops.records()->erase_intent(number);
     };
     co_await on_worker(scheduler_, kernel_lane, work);
+    if (const auto done = overtaken(number, claims)) co_return *done;
   }
   if (!found) {
     const Device* known = registry_.find(number);
@@ -264,10 +278,7 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
       found = std::move(described);
     }
   }
-  if (loops_.claims().claimed(number)) {
-    meanwhile_[number];
-    co_return true;
-  }
+  if (const auto done = overtaken(number, claims)) co_return *done;
   Device device = device_of(std::move(*found));
   device.terms = terms_of(device.snapshot, terms);
   watch_node(device);

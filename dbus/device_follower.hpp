@@ -97,6 +97,7 @@ class DeviceFollower {
   Task<void> look_if_asked(unsigned number);
   Task<void> look_locked(unsigned number);
   Task<bool> look_once(unsigned number);
+  std::optional<bool> overtaken(unsigned number, uint64_t claims);
   Task<void> reconcile_records();
   Task<void> clean_up(unsigned number, loop::AttachmentRecord record);
   loop::AttachmentTerms terms_of(const loop::DeviceSnapshot& snapshot, loop::AttachmentTerms otherwise) const;

@@ -115,7 +115,7 @@ Duration remove_by_crowd(Stage& stage, const Crowd& crowd) {
     }
     caller.call_all(mine);
   });
-  return time / removals;
+  return time / static_cast<Duration::rep>(removals);
 }
 
 }  // namespace

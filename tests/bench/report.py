@@ -1,15 +1,9 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Makes of what loopd-bench measured what people read: a table of every figure, the
-goals beside what was reached, one JSON file with all of it, and plots.
+goals beside what was reached, one JSON file with all of it, and plots."""
 
-Each RUN is loopd-bench's JSON file for one number of attached devices."""
-
-import argparse
 import json
 import math
-import pathlib
-import shutil
 import statistics
 import subprocess
 import sys
@@ -217,29 +211,18 @@ def plot(results, directory):
         subprocess.run(["gnuplot"], input="\n".join(script) + "\n", text=True, check=True)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", metavar="RUN", type=pathlib.Path, nargs="+")
-    parser.add_argument("--output", type=pathlib.Path, required=True, help="directory for results.json and plots")
-    arguments = parser.parse_args()
-
+def report(runs, output):
+    """Writes results.json, results.md and the plots. The exit status: 1 if something could not be measured."""
     results = Results()
-    for run in arguments.runs:
+    for run in runs:
         results.read(run)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "results.json").write_text(
-        json.dumps({"machine": results.machine, "devices": results.by_population}, indent=1, sort_keys=True) + "\n")
-    if shutil.which("gnuplot"):
-        plot(results, arguments.output)
-    else:
-        print("report.py: no plots: gnuplot is not installed", file=sys.stderr)
+    output.mkdir(parents=True, exist_ok=True)
+    document = {"machine": results.machine, "devices": results.by_population}
+    (output / "results.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    plot(results, output)
     text = goals_table(results) + "\n\n" + figures_table(results) + "\n"
-    (arguments.output / "results.md").write_text(text)
+    (output / "results.md").write_text(text)
     print(text)
     for failure in results.failed:
-        print(f"report.py: failed: {failure}", file=sys.stderr)
+        print(f"bench: failed: {failure}", file=sys.stderr)
     return 1 if results.failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

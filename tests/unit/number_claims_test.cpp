@@ -35,6 +35,16 @@ TEST_F(AClaim, EndsWithTheLastOfSeveral) {
   EXPECT_FALSE(claims_->claimed(3));
 }
 
+TEST_F(AClaim, IsRememberedByItsNumberWhenItHasEnded) {
+  EXPECT_EQ(claims_->count(3), 0U);
+  { const NumberClaims::Claim claim(claims_, 3); }
+  EXPECT_FALSE(claims_->claimed(3));
+  EXPECT_EQ(claims_->count(3), 1U);
+  const NumberClaims::Claim second(claims_, 3);
+  EXPECT_EQ(claims_->count(3), 2U);
+  EXPECT_EQ(claims_->count(4), 0U);
+}
+
 TEST_F(AClaim, MovesWithoutEnding) {
   NumberClaims::Claim first(claims_, 3);
   NumberClaims::Claim second(std::move(first));

@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Measures, and reports: loopd-bench once for each number of attached devices, then the
+report of all of them. Run it as root, on a machine that does nothing else."""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import report
+
+LONG_FORM = [0, 500, 2000]
+SHORT_FORM = [0, 20]
+
+# What is not repeated in another population: it takes long, and says the same.
+ONCE = "idle/|cycles/"
+
+# UDisks2 and the commands look at every device.
+FAR_TOO_SLOW = 1000
+
+
+def measure(bench, population, directory, short):
+    output = directory / f"{population}.json"
+    command = [bench, f"--population={population}", f"--benchmark_out={output}",
+               "--benchmark_enable_random_interleaving=true"]
+    if short:
+        command.append("--short")
+    if population >= FAR_TOO_SLOW:
+        command.append("--without-udisks")
+    if population > 0:
+        command.append(f"--benchmark_filter=-^({ONCE})")
+    subprocess.run(command, check=True)
+    return output
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bench", metavar="LOOPD-BENCH", type=pathlib.Path)
+    parser.add_argument("--short", action="store_true", help="a few of each, which says only that all of it works")
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="directory for figures and plots")
+    arguments = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = pathlib.Path(scratch)
+        try:
+            runs = [measure(arguments.bench, population, directory, arguments.short)
+                    for population in (SHORT_FORM if arguments.short else LONG_FORM)]
+        except subprocess.CalledProcessError as error:
+            return error.returncode or 1
+        return report.report(runs, arguments.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
