@@ -238,8 +238,7 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
       gone.number = number;
       gone.disk_sequence = known->snapshot.disk_sequence;
       static_cast<loop::AttachmentTerms&>(gone) = known->terms;
-      if (loops_.records()) loops_.records()->erase(gone.disk_sequence);
-      unresponsive_.erase(gone.disk_sequence);
+      forget(gone.disk_sequence);
     }
     registry_.withdraw(number);
     backing_files_.forget(number);
@@ -283,8 +282,23 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   device.terms = terms_of(device.snapshot, terms);
   watch_node(device);
   add_links(device);
-  registry_.publish(std::move(device));
+  publish(std::move(device));
   co_return true;
+}
+
+// The number may have become another attachment without having been seen free.
+void DeviceFollower::publish(Device device) {
+  const Device* known = registry_.find(device.snapshot.number);
+  if (known != nullptr && known->snapshot.disk_sequence != device.snapshot.disk_sequence) {
+    forget(known->snapshot.disk_sequence);
+  }
+  registry_.publish(std::move(device));
+}
+
+// What is kept of an attachment that is gone.
+void DeviceFollower::forget(uint64_t disk_sequence) {
+  if (loops_.records()) loops_.records()->erase(disk_sequence);
+  unresponsive_.erase(disk_sequence);
 }
 
 // What is known of an attachment: as it is published, else as it was recorded.
@@ -341,7 +355,7 @@ void DeviceFollower::publish(const loop::Attachment& attachment) {
       links != links_.end() && links->second.disk_sequence == device.snapshot.disk_sequence) {
     device.symlinks = links->second.paths;
   }
-  registry_.publish(std::move(device));
+  publish(std::move(device));
 }
 
 Task<bool> DeviceFollower::wait_for_udev(unsigned number, uint64_t disk_sequence,

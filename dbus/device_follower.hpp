@@ -93,6 +93,8 @@ class DeviceFollower {
   void start_looks_soon();
   void nodes_written();
   void watch_node(const Device& device);
+  void publish(Device device);
+  void forget(uint64_t disk_sequence);
   Task<void> sync_if_rewritten(unsigned number);
   Task<void> look_if_asked(unsigned number);
   Task<void> look_locked(unsigned number);

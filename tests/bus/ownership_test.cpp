@@ -67,6 +67,24 @@ TEST_F(Ownership, IsAnnouncedWithTheDeviceAndDoesNotChange) {
   }
 }
 
+TEST_F(Ownership, IsForgottenThoughTheNumberIsAnotherAttachmentAtOnce) {
+  const ScratchFile before(MiB, "allowed-before.img");
+  const ScratchFile behind(MiB);
+  const unsigned number = own_number();
+  const std::string object = attach_as(*connect(allowed_user), before, {{"number", u32(number)}});
+  ASSERT_EQ(object, object_of(number));
+  ASSERT_EQ(state_files().size(), 1U);
+  // It never sees the number free.
+  stack().loopd().signal(SIGSTOP);
+  EXPECT_EQ(kernel_detach(number), 0);
+  EXPECT_EQ(kernel_attach(number, behind.fd()), 0);
+  stack().loopd().signal(SIGCONT);
+  let_events_arrive();
+  EXPECT_EQ(owner_of(object), u32(0));
+  EXPECT_EQ(state_files(), std::set<std::string>());
+  EXPECT_TRUE(succeeds(root().device(object, "Remove")));
+}
+
 TEST_F(Ownership, IsRightAgainAfterTheServiceWasKilled) {
   const ScratchFile of_user(MiB, "allowed-killed-one.img");
   const ScratchFile of_another(MiB, "allowed-killed-two.img");
