@@ -55,6 +55,7 @@ void pass_descriptors(const std::map<std::string, int>& passed) {
   for (const std::string& argument : setup.arguments)
     arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
+  if (setup.before) setup.before();
   ::execvp(arguments[0], arguments.data());
   ::_exit(127);
 }

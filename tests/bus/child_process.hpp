@@ -28,6 +28,7 @@ class ChildProcess {
     std::vector<std::string> arguments;              // program first; searched in PATH
     std::map<std::string, std::string> environment;  // added to ours
     std::function<int()> body;                       // run in the fork instead of a program
+    std::function<void()> before;                    // run in the fork, last before the program
     std::string log;                                 // file for its output; empty: ours
     int input = -1;                                  // descriptor for its standard input
     int output = -1;                                 // for its standard output; and error, if there is no log

@@ -1,37 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <memory>
-
-#include "tests/bus/scratch.hpp"
-#include "tests/bus/stack.hpp"
-
-namespace {
-
-class Machine final : public testing::Environment {
- public:
-  void SetUp() override {
-    if (::geteuid() != 0) return;
-    bus_test::set_up_scratch();
-    udev_ = std::make_unique<bus_test::Udev>();
-  }
-  void TearDown() override {
-    if (::geteuid() != 0) return;
-    for (const std::string& device : bus_test::tear_down_scratch()) {
-      ADD_FAILURE() << device << " was left attached";
-    }
-    udev_.reset();
-  }
-
- private:
-  std::unique_ptr<bus_test::Udev> udev_;
-};
-
-}  // namespace
+#include "tests/bus/machine.hpp"
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  testing::AddGlobalTestEnvironment(new Machine);
+  bus_test::prepare_machine();
   return RUN_ALL_TESTS();
 }

@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -66,7 +67,21 @@ constexpr const char* bus_configuration = R"(<!DOCTYPE busconfig PUBLIC
   <include>@POLICY@/org.example.Loop1.conf</include>
   <include>@POLKIT@</include>
   <include>@UDISKS@</include>
+  <servicedir>@DIRECTORY@/services</servicedir>
 </busconfig>
+)";
+
+constexpr const char* activation_file = R"([D-BUS Service]
+Name=org.example.Loop1
+Exec=@DIRECTORY@/activate-loopd
+)";
+
+// When there is no bus any more it ends, being idle.
+constexpr const char* activation_script = R"(#!/bin/sh
+echo $$ >@DIRECTORY@/loopd.pid.new
+mv @DIRECTORY@/loopd.pid.new @DIRECTORY@/loopd.pid
+export RUNTIME_DIRECTORY=@DIRECTORY@/state DBUS_SYSTEM_BUS_ADDRESS=@ADDRESS@
+exec @LOOPD@ --idle-timeout=10s >>@DIRECTORY@/loopd.log 2>&1
 )";
 
 // Each rule looks at a detail, and so proves that the service passes it.
@@ -112,6 +127,11 @@ std::string read_file(const std::string& path) {
   std::ostringstream content;
   content << file.rdbuf();
   return content.str();
+}
+
+std::string loopd_binary() {
+  const char* given = std::getenv("LOOPD_BINARY");
+  return given ? given : LOOPD_BINARY;
 }
 
 // polkitd gives up root, and loses the signal of its parent's death by that. So it
@@ -196,7 +216,7 @@ Udev::~Udev() {
   if (process_) process_->terminate();
 }
 
-Stack::Stack() : directory_(scratch_directory() + "/stack.XXXXXX") {
+Stack::Stack(Loopd loopd) : mode_(loopd), directory_(scratch_directory() + "/stack.XXXXXX") {
   if (!::mkdtemp(directory_.data())) throw std::system_error(errno, std::generic_category(), directory_);
   ::chmod(directory_.c_str(), 0755);
   address_ = "unix:path=" + directory_ + "/bus";
@@ -205,7 +225,7 @@ Stack::Stack() : directory_(scratch_directory() + "/stack.XXXXXX") {
   start_bus();
   observer_ = std::make_unique<BusClient>(address_);
   start_polkit();
-  start_loopd();
+  if (mode_ == Loopd::started) start_loopd();
 }
 
 void Stack::restart_bus() {
@@ -222,6 +242,7 @@ void Stack::restart_bus() {
 
 Stack::~Stack() {
   if (loopd_) loopd_->terminate();
+  stop_activated_loopd();
   stop_polkit();
   observer_.reset();
   if (bus_) bus_->terminate();
@@ -249,6 +270,18 @@ void Stack::write_files() {
   configuration = replaced(configuration, "@POLICY@", policy_directory);
   configuration = replaced(configuration, "@POLKIT@", polkit_bus_policy);
   write_file(directory_ + "/bus.conf", replaced(configuration, "@UDISKS@", udisks_bus_policy));
+  fs::create_directory(directory_ + "/services");
+  if (mode_ == Loopd::activated) write_activation_files();
+}
+
+void Stack::write_activation_files() {
+  write_file(directory_ + "/services/org.example.Loop1.service",
+             replaced(activation_file, "@DIRECTORY@", directory_));
+  std::string script = replaced(activation_script, "@DIRECTORY@", directory_);
+  script = replaced(script, "@ADDRESS@", address_);
+  const std::string path = directory_ + "/activate-loopd";
+  write_file(path, replaced(script, "@LOOPD@", loopd_binary()));
+  ::chmod(path.c_str(), 0755);
 }
 
 void Stack::start_bus() { bus_ = start_bus_daemon(directory_); }
@@ -285,22 +318,36 @@ pid_t Stack::polkit_pid() {
 }
 
 void Stack::start_loopd() {
-  const char* override = std::getenv("LOOPD_BINARY");
   const char* perturb = std::getenv("MALLOC_PERTURB_");
   const std::string notify = directory_ + "/notify";
   const loop::UniqueFd notifications = make_notify_socket(notify);
   loopd_ = std::make_unique<ChildProcess>(
-      ChildProcess::Setup{.arguments = {override ? override : LOOPD_BINARY, "--idle-timeout=infinity"},
+      ChildProcess::Setup{.arguments = {loopd_binary(), "--idle-timeout=infinity"},
                           .environment = {{"DBUS_SYSTEM_BUS_ADDRESS", address_},
                                           {"RUNTIME_DIRECTORY", state_directory()},
                                           {"NOTIFY_SOCKET", notify},
                                           // What is used after it was freed shows.
                                           {"MALLOC_PERTURB_", perturb ? perturb : "165"}},
+                          .before = preparation_,
                           .log = directory_ + "/loopd.log",
                           .passed = {{"bus", private_socket_.get()}}});
   if (!wait_for_ready(*loopd_, notifications.get()) || !observer_->wait_for_name(service_name)) {
     throw std::runtime_error("loopd does not start: " + loopd_log());
   }
+}
+
+std::optional<pid_t> Stack::activated_loopd() const {
+  const pid_t pid = std::atoi(read_file(directory_ + "/loopd.pid").c_str());
+  return pid > 0 ? std::optional(pid) : std::nullopt;
+}
+
+void Stack::stop_activated_loopd() {
+  const auto pid = activated_loopd();
+  if (!pid) return;
+  const loop::UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, *pid, 0)));
+  if (!process || ::kill(*pid, SIGTERM) < 0) return;
+  pollfd waited{process.get(), POLLIN, 0};
+  if (::poll(&waited, 1, static_cast<int>(long_enough.count())) <= 0) ::kill(*pid, SIGKILL);
 }
 
 std::optional<int> Stack::stop_loopd(int signal) {

@@ -4,6 +4,7 @@
 // polkitd with our policy, systemd-udevd where none runs, and the loopd just built.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -28,13 +29,21 @@ class Udev {
   Udev();
   ~Udev();
 
+  // Null: the machine's own runs.
+  ChildProcess* process() const { return process_.get(); }
+
  private:
   std::unique_ptr<ChildProcess> process_;
 };
 
 class Stack {
  public:
-  Stack();
+  enum class Loopd {
+    started,    // by us, at once and at each start_loopd()
+    activated,  // by the bus, when somebody calls it
+  };
+
+  explicit Stack(Loopd loopd = Loopd::started);
   ~Stack();
 
   const std::string& address() const { return address_; }
@@ -50,6 +59,13 @@ class Stack {
   void start_polkit();
   void stop_polkit();
   void start_loopd();
+
+  // From the next start on, run in its process before it becomes loopd.
+  void prepare_loopd(std::function<void()> preparation) { preparation_ = std::move(preparation); }
+
+  // Of an activated loopd: the process that was started last, also before it has
+  // its name. Nothing: none was.
+  std::optional<pid_t> activated_loopd() const;
   // Its wait status; nothing if it had to be killed.
   std::optional<int> stop_loopd(int signal = SIGTERM);
   ChildProcess& loopd() { return *loopd_; }
@@ -58,8 +74,12 @@ class Stack {
 
  private:
   void write_files();
+  void write_activation_files();
   void start_bus();
+  void stop_activated_loopd();
 
+  Loopd mode_;
+  std::function<void()> preparation_;
   std::string directory_;
   std::string address_;
   loop::UniqueFd private_socket_;
