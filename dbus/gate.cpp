@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "dbus/gate.hpp"
 
+#include <fcntl.h>
 #include <sdbus-c++/sdbus-c++.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <string>
 #include <string_view>
+#include <system_error>
 
+#include "core/unique_fd.hpp"
 #include "dbus/method_table.hpp"
 #include "dbus/names.hpp"
 
@@ -29,14 +33,27 @@ bool is_known(std::string_view interface, std::string_view member) {
   return !interface.starts_with(bus_name);
 }
 
+// Taking the call apart makes a copy of the descriptor, and where that fails answers by
+// an error that is not the contract's. In between, in this thread, nothing is opened.
+bool can_be_copied(int fd) { return static_cast<bool>(loop::UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 3))); }
+
 // The body's handle is an index into the descriptors that came along, and a
 // client may write any number there.
-bool has_its_descriptor(sd_bus_message* message) {
+// True: there is nothing to complain of.
+bool check_descriptor(sd_bus_message* message) {
   if (!text(sd_bus_message_get_signature(message, 1)).starts_with('h')) return true;
   int fd = -1;
   const int r = sd_bus_message_read_basic(message, 'h', &fd);
   sd_bus_message_rewind(message, 1);
-  return r > 0 && fd >= 0;
+  if (r <= 0 || fd < 0) {
+    sd_bus_reply_method_errorf(message, error_name::invalid_args,
+                               "file: the message carries no file descriptor at the index that it names");
+    return false;
+  }
+  if (can_be_copied(fd)) return true;
+  const std::string reason = std::generic_category().message(errno);
+  sd_bus_reply_method_errorf(message, error_name::limits_exceeded, "file: %s", reason.c_str());
+  return false;
 }
 
 int check(sd_bus_message* message, void*, sd_bus_error*) {
@@ -50,12 +67,7 @@ int check(sd_bus_message* message, void*, sd_bus_error*) {
                                std::string(member).c_str());
     return 1;
   }
-  if (!has_its_descriptor(message)) {
-    sd_bus_reply_method_errorf(message, error_name::invalid_args,
-                               "file: the message carries no file descriptor at the index that it names");
-    return 1;
-  }
-  return 0;
+  return check_descriptor(message) ? 0 : 1;
 }
 
 }  // namespace
