@@ -43,6 +43,10 @@ TableEntry entry_of(blkid_partition partition) {
   return entry;
 }
 
+// libblkid has no other word for a disk without a table than for one that it could not
+// read, and leaves errors of its own search behind.
+bool is_failed_read(int error) { return error == EIO || error == ENOMEM || error == ENXIO || error == EINTR; }
+
 }  // namespace
 
 PartitionTable read_partition_table(int fd, unsigned sector_size, DiskRange range) {
@@ -68,7 +72,7 @@ PartitionTable read_partition_table(int fd, unsigned sector_size, DiskRange rang
   const blkid_partlist list = blkid_probe_get_partitions(probe.get());
   PartitionTable table;
   if (!list) {
-    if (errno == EIO) throw Error(Errc::failed, errno, "cannot read the partition table");
+    if (is_failed_read(errno)) throw Error(Errc::failed, errno, "cannot read the partition table");
     return table;
   }
   const blkid_parttable found = blkid_partlist_get_table(list);
