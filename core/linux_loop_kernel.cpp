@@ -26,6 +26,7 @@
 #include <utility>
 
 #include "core/device_name.hpp"
+#include "core/error.hpp"
 #include "core/loop_kernel.hpp"
 #include "core/mount_changes.hpp"
 #include "core/unique_fd.hpp"
@@ -184,17 +185,31 @@ class LinuxUseWatch final : public UseWatch {
   std::chrono::milliseconds next_look_ = first_look;
 };
 
+// Who could not look, for want of a descriptor or memory say, must not take that for an
+// answer. Other errors are answers: what is not there, a path that is longer than a page.
+void refuse_to_guess(int error, const std::string& path) {
+  if (error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO || error == EINTR) {
+    throw Error(Errc::failed, error, "cannot look at " + path);
+  }
+}
+
 // Reads a whole sysfs attribute: sysfs gives at most a page, and all of it by one read.
 std::optional<std::string> read_attribute(int directory, const std::string& path) {
   UniqueFd fd(::openat(directory, path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return std::nullopt;
+  if (!fd) {
+    refuse_to_guess(errno, path);
+    return std::nullopt;
+  }
   static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   std::string content(page, '\0');
   ssize_t got = 0;
   do {
     got = ::read(fd.get(), content.data(), content.size());
   } while (got < 0 && errno == EINTR);
-  if (got < 0) return std::nullopt;
+  if (got < 0) {
+    refuse_to_guess(errno, path);
+    return std::nullopt;
+  }
   content.resize(static_cast<size_t>(got));
   if (!content.empty() && content.back() == '\n') {
     content.pop_back();  // exactly one: a path may end in a newline of its own
@@ -214,7 +229,7 @@ std::optional<unsigned> number_in(const char* name) {
 template <typename Visit>
 void each_entry(const std::string& directory, Visit visit) {
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(directory.c_str()), ::closedir);
-  if (!dir) return;
+  if (!dir) return refuse_to_guess(errno, directory);
   while (const dirent* entry = ::readdir(dir.get())) {
     visit(entry->d_name);
   }

@@ -98,7 +98,8 @@ class LoopKernel {
   virtual std::vector<unsigned> numbers() const = 0;
 
   // The contents of /sys/block/loopN/NAME without the final newline; nothing
-  // where the attribute or the device is absent or cannot be read.
+  // where the attribute or the device is absent or cannot be read. As what lists,
+  // too, it throws Error where this process has no descriptor or memory for it.
   virtual std::optional<std::string> attribute(unsigned number, const char* name) const = 0;
 
   // /sys/block/loopN/NAME exists. "loop" does while a file is attached.

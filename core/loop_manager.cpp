@@ -151,6 +151,7 @@ Attachment LoopManager::attach(const AttachRequest& request) {
 // Finds a device, opens it and locks it. False: lost it to somebody, try another.
 bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attachment, bool fresh) {
   const auto control = open_loop_control(kernel_);
+  const unsigned static_devices = kernel_.static_devices();  // throws, if at all, while there is no node
   DeviceSnapshot& snapshot = attachment.snapshot_;
   {
     // LOOP_CTL_GET_FREE reserves nothing. Lock order: loop-control, then the
@@ -174,7 +175,7 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
       }
       // The kernel doesn't say whether it made the device for us; what is above
       // the static ones serves nobody while it is unbound.
-      attachment.made_node_ = fresh || static_cast<unsigned>(number) >= kernel_.static_devices();
+      attachment.made_node_ = fresh || static_cast<unsigned>(number) >= static_devices;
     }
     snapshot.number = static_cast<unsigned>(number);
     // LOOP_CONFIGURE may wait for a file's server, and opening the device waits

@@ -166,12 +166,16 @@ Task<void> DeviceFollower::look(unsigned number) {
 Task<void> DeviceFollower::look_locked(unsigned number) {
   const auto before = noted_.find(number);
   const uint64_t note = before == noted_.end() ? 0 : before->second;
-  for (int attempt = 0; attempt < look_attempts; ++attempt) {
-    const bool done = co_await look_once(number);
-    if (done) break;
-    if (attempt + 1 < look_attempts) continue;
-    changed_.insert(number);  // so busy a number is looked at later
+  bool done = false;
+  try {
+    for (int attempt = 0; attempt < look_attempts && !done; ++attempt) done = co_await look_once(number);
+  } catch (const loop::Error&) {
+    // No descriptor to look with: what is known stays.
+  }
+  if (!done) {
+    changed_.insert(number);  // it is looked at again, a little later
     start_looks_soon();
+    co_return;
   }
   // Changed again meanwhile, it is to be looked at again.
   if (const auto after = noted_.find(number); after != noted_.end() && after->second == note)
