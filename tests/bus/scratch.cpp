@@ -107,12 +107,19 @@ void unmount_all() {
       points.push_back(line.substr(at + 1, line.find(' ', at + 1) - at - 1));
     }
   }
-  for (auto point = points.rbegin(); point != points.rend(); ++point) ::umount2(point->c_str(), MNT_DETACH);
+  for (auto point = points.rbegin(); point != points.rend(); ++point) {
+    if (*point != run_directory()) ::umount2(point->c_str(), MNT_DETACH);
+  }
+}
+
+void remove_directory() {
+  ::umount2(run_directory().c_str(), MNT_DETACH);
+  remove_tree(AT_FDCWD, directory);
 }
 
 void wipe() {
   sweep_scratch();
-  remove_tree(AT_FDCWD, directory);
+  remove_directory();
 }
 
 void start_janitor() {
@@ -144,18 +151,24 @@ void set_up_scratch() {
       std::string(parent ? parent : "/var/tmp") + "/loopd-test." + std::to_string(::getpid()) + ".XXXXXX";
   if (!::mkdtemp(directory.data())) fail(directory);
   ::chmod(directory.c_str(), 0755);
+  ::mkdir(run_directory().c_str(), 0755);
+  if (::mount("tmpfs", run_directory().c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0) {
+    fail(run_directory());
+  }
   start_janitor();
 }
 
 std::vector<std::string> tear_down_scratch() {
   std::vector<std::string> left = sweep_scratch();
-  remove_tree(AT_FDCWD, directory);
+  remove_directory();
   [[maybe_unused]] const ssize_t written = ::write(alive.get(), "q", 1);
   ::waitpid(janitor, nullptr, 0);
   return left;
 }
 
 const std::string& scratch_directory() { return directory; }
+
+std::string run_directory() { return directory + "/run"; }
 
 std::vector<std::string> sweep_scratch() {
   unmount_all();

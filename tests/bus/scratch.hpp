@@ -28,6 +28,9 @@ std::vector<std::string> tear_down_scratch();
 // loopd-test.PID.XXXXXX; everybody may enter it.
 const std::string& scratch_directory();
 
+// In it, on a tmpfs, as a system's /run is. Stays mounted until the end.
+std::string run_directory();
+
 // Detaches what is backed by files in our directory, and unmounts. Returns what it
 // found: "loop3 (/var/tmp/…)".
 std::vector<std::string> sweep_scratch();

@@ -80,7 +80,7 @@ Exec=@DIRECTORY@/activate-loopd
 constexpr const char* activation_script = R"(#!/bin/sh
 echo $$ >@DIRECTORY@/loopd.pid.new
 mv @DIRECTORY@/loopd.pid.new @DIRECTORY@/loopd.pid
-export RUNTIME_DIRECTORY=@DIRECTORY@/state DBUS_SYSTEM_BUS_ADDRESS=@ADDRESS@
+export RUNTIME_DIRECTORY=@STATE@ DBUS_SYSTEM_BUS_ADDRESS=@ADDRESS@
 exec @LOOPD@ --idle-timeout=10s >>@DIRECTORY@/loopd.log 2>&1
 )";
 
@@ -219,6 +219,7 @@ Udev::~Udev() {
 Stack::Stack(Loopd loopd) : mode_(loopd), directory_(scratch_directory() + "/stack.XXXXXX") {
   if (!::mkdtemp(directory_.data())) throw std::system_error(errno, std::generic_category(), directory_);
   ::chmod(directory_.c_str(), 0755);
+  state_directory_ = run_directory() + directory_.substr(directory_.rfind('/'));
   address_ = "unix:path=" + directory_ + "/bus";
   write_files();
   private_socket_ = make_private_socket(private_path());
@@ -246,18 +247,14 @@ Stack::~Stack() {
   stop_polkit();
   observer_.reset();
   if (bus_) bus_->terminate();
-  ::umount2(state_directory().c_str(), MNT_DETACH);
   std::error_code ignored;
   std::filesystem::remove_all(directory_, ignored);
+  std::filesystem::remove_all(state_directory_, ignored);
 }
 
 void Stack::write_files() {
   namespace fs = std::filesystem;
-  // Where a system has /run, there is a tmpfs.
-  fs::create_directory(state_directory());
-  if (::mount("tmpfs", state_directory().c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0) {
-    throw std::system_error(errno, std::generic_category(), state_directory());
-  }
+  fs::create_directory(state_directory_);
   fs::create_directory(directory_ + "/actions");
   for (const auto& action : fs::directory_iterator(polkit_actions)) {
     fs::copy(action.path(), directory_ + "/actions/", fs::copy_options::overwrite_existing);
@@ -279,6 +276,7 @@ void Stack::write_activation_files() {
              replaced(activation_file, "@DIRECTORY@", directory_));
   std::string script = replaced(activation_script, "@DIRECTORY@", directory_);
   script = replaced(script, "@ADDRESS@", address_);
+  script = replaced(script, "@STATE@", state_directory_);
   const std::string path = directory_ + "/activate-loopd";
   write_file(path, replaced(script, "@LOOPD@", loopd_binary()));
   ::chmod(path.c_str(), 0755);

@@ -70,7 +70,7 @@ class Stack {
   std::optional<int> stop_loopd(int signal = SIGTERM);
   ChildProcess& loopd() { return *loopd_; }
   std::string loopd_log() const;
-  std::string state_directory() const { return directory_ + "/state"; }
+  const std::string& state_directory() const { return state_directory_; }
 
  private:
   void write_files();
@@ -81,6 +81,7 @@ class Stack {
   Loopd mode_;
   std::function<void()> preparation_;
   std::string directory_;
+  std::string state_directory_;
   std::string address_;
   loop::UniqueFd private_socket_;
   std::unique_ptr<ChildProcess> bus_;
