@@ -40,6 +40,7 @@ TEST_F(Reconnect, LeasesOfTheOldBusEnd) {
   ASSERT_TRUE(succeeds(attached));
   const std::string object = attached.values.at(0).text;
   restart_bus();
+  again().listen();
   EXPECT_TRUE(again().wait_for([&] { return !again().has_object(object); }));
   EXPECT_FALSE(is_attached(number_of(object)));
 }

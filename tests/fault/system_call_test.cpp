@@ -115,8 +115,6 @@ class ASystemCall : public FaultyService {
       ++tried_;
       if (hit) ++hit_;
       if (!reply.ok()) ++refused_;
-      // A step that comes but sometimes may not come again; the first always does.
-      EXPECT_TRUE(hit || fault.passes > 0);
       EXPECT_TRUE(reply.ok() || is_typed(reply)) << reply;
       check(reply);
       expect_health(fault.text());
@@ -129,6 +127,8 @@ class ASystemCall : public FaultyService {
     std::printf("%u faults, %u of them met: %u refused, the others done all the same\n", tried_, hit_,
                 refused_);
     EXPECT_GT(refused_, 0U);
+    // A step that comes only when udev or another thread is in the way may not come again.
+    EXPECT_GE(hit_ * 4, tried_ * 3);
   }
 
   void expect_whole(const std::string& object) {

@@ -89,6 +89,9 @@ std::optional<Client::Device> Client::attach(const Plan& plan, StampedImage& ima
     resolve_lost_attach(image);
     return std::nullopt;
   }
+  // A number that is asked for has no file yet when its device is made, and any losetup may
+  // be given it first.
+  if (plan.number != 0 && reply.error == bus_test::device_busy) return std::nullopt;
   if (!reply.ok()) {
     world_.findings.add("attaching " + image.file().path() + ": " + text_of(reply));
     return std::nullopt;
