@@ -19,6 +19,23 @@ prepare_build() { # [TARGET...]
     quietly_unless_it_fails ninja -C "$build" -j "$(nproc)" "$@"
 }
 
+# Builds TARGETs with clang and what watches the program as it runs, in a directory
+# of their own: NAME is address (and undefined behaviour, and the fuzzers) or thread.
+prepare_sanitized_build() { # NAME TARGET...
+    local directory=$top/build-$1 options=() launcher=
+    case $1 in
+    address) options=('-Db_sanitize=address,undefined' -Dfuzzing=true) ;;
+    thread) options=(-Db_sanitize=thread) ;;
+    esac
+    shift
+    if type ccache >/dev/null 2>&1; then launcher='ccache '; fi
+    # Lines are enough to find a place by; the rest of the debug information takes a third of the time.
+    [ -f "$directory/build.ninja" ] || CC=${launcher}clang-19 CXX=${launcher}clang++-19 \
+        quietly_unless_it_fails meson setup "$directory" "$top" "${options[@]}" \
+        -Db_lundef=false -Doptimization=1 -Ddebug=false -Dcpp_args=-gline-tables-only
+    quietly_unless_it_fails ninja -C "$directory" -j "$(nproc)" "$@"
+}
+
 quietly_unless_it_fails() { # COMMAND...
     local log
     say "running $1 ${2:-}..."

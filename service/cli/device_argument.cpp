@@ -58,7 +58,7 @@ std::optional<std::string> node_by_path(const Session& session, const std::strin
   if (name.starts_with("/dev/")) return name;
   if (session.is_remote() || !is_block_device(name)) return std::nullopt;
   std::error_code error;
-  const std::string real = std::filesystem::canonical(name, error);
+  std::string real = std::filesystem::canonical(name, error);
   if (error || !real.starts_with("/dev/")) return std::nullopt;
   return real;
 }

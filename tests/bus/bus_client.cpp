@@ -123,17 +123,6 @@ Reply reply_of(sd_bus_message* message) {
   return reply;
 }
 
-// Raw calls: glibc's would change every thread, and none may lose the way back.
-void become(uid_t uid) {
-  check(static_cast<int>(::syscall(SYS_setresgid, -1, uid, -1)), "setresgid");
-  check(static_cast<int>(::syscall(SYS_setresuid, -1, uid, -1)), "setresuid");
-}
-
-void become_root() {
-  check(static_cast<int>(::syscall(SYS_setresuid, -1, 0, -1)), "setresuid");
-  check(static_cast<int>(::syscall(SYS_setresgid, -1, 0, -1)), "setresgid");
-}
-
 }  // namespace
 
 const Value* Value::find(const std::string& key) const {
@@ -222,6 +211,19 @@ struct BusClient::Pending {
 
 void BusClient::Unref::operator()(sd_bus* bus) const { sd_bus_close_unref(bus); }
 
+// Raw calls: glibc's would change every thread, and none may lose the way back.
+ActingAs::ActingAs(uid_t uid) : uid_(uid) {
+  if (uid_ == 0) return;
+  check(static_cast<int>(::syscall(SYS_setresgid, -1, uid_, -1)), "setresgid");
+  check(static_cast<int>(::syscall(SYS_setresuid, -1, uid_, -1)), "setresuid");
+}
+
+ActingAs::~ActingAs() {
+  if (uid_ == 0) return;
+  ::syscall(SYS_setresuid, -1, 0, -1);
+  ::syscall(SYS_setresgid, -1, 0, -1);
+}
+
 BusClient::BusClient(const std::string& address, uid_t uid) {
   sd_bus* bus = nullptr;
   check(sd_bus_new(&bus), "sd_bus_new");
@@ -230,10 +232,10 @@ BusClient::BusClient(const std::string& address, uid_t uid) {
   check(sd_bus_set_bus_client(bus, 1), "bus client");
   check(sd_bus_negotiate_fds(bus, 1), "negotiate");
   // The bus takes the ids of the moment of connect().
-  if (uid != 0) become(uid);
-  const int started = sd_bus_start(bus);
-  if (uid != 0) become_root();
-  check(started, "connecting to the bus");
+  {
+    const ActingAs user(uid);
+    check(sd_bus_start(bus), "connecting to the bus");
+  }
   const char* name = nullptr;
   check(sd_bus_get_unique_name(bus, &name), "Hello");
 }

@@ -100,6 +100,18 @@ struct Signal {
 };
 std::ostream& operator<<(std::ostream& out, const Signal& signal);
 
+// This thread's effective ids are another user's for as long as this lives.
+class ActingAs {
+ public:
+  explicit ActingAs(uid_t uid);
+  ActingAs(const ActingAs&) = delete;
+  ActingAs& operator=(const ActingAs&) = delete;
+  ~ActingAs();
+
+ private:
+  uid_t uid_;
+};
+
 class BusClient {
  public:
   // As another user: this thread's effective ids change while it connects.

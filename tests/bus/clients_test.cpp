@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "tests/bus/bus_fixture.hpp"
+#include "tests/bus/loopctl.hpp"
 #include "tests/bus/udisks.hpp"
 
 namespace bus_test {
@@ -285,7 +286,7 @@ TEST_F(AClient, OfTheDesktopOpensImagesReadOnlyWithTheirPartitions) {
     for (std::string word; words >> word;) command.push_back(word == "%F" ? file.path() : word);
   }
   ASSERT_EQ(command.at(0), "loopctl");
-  command[0] = LOOPCTL_BINARY;
+  command[0] = loopctl_program();
   const CommandResult first = run_on_the_bus(command);
   ASSERT_EQ(first.status, 0) << first.output;
   EXPECT_EQ(run_on_the_bus(command).output, first.output) << "opened again, it is the same device";

@@ -16,10 +16,6 @@
 
 #include "tests/bus/bus_fixture.hpp"
 
-#ifndef LOOPD_BINARY
-#define LOOPD_BINARY "loopd"
-#endif
-
 namespace bus_test {
 namespace {
 
@@ -62,7 +58,7 @@ class Idle : public testing::Test {
   void start_bus(const std::string& idle_timeout) {
     std::ofstream service(directory_ + "/services/org.example.Loop1.service");
     // Its own log tells how often it was started.
-    service << "[D-BUS Service]\nName=org.example.Loop1\nExec=/bin/sh -c 'exec " << LOOPD_BINARY
+    service << "[D-BUS Service]\nName=org.example.Loop1\nExec=/bin/sh -c 'exec " << loopd_program()
             << " --idle-timeout=" << idle_timeout << " --state-directory=" << directory_ << "/state 2>>"
             << directory_ << "/log'\n";
     service.close();
@@ -157,12 +153,12 @@ TEST_F(Idle, TheServiceStaysForAPendingAutoclear) {
 TEST_F(Idle, TheServiceIsReadyWithoutABusAndJoinsTheOneThatComes) {
   const std::string notify = directory() + "/notify";
   const loop::UniqueFd notifications = make_notify_socket(notify);
-  ChildProcess loopd(ChildProcess::Setup{
-      .arguments = {LOOPD_BINARY, "--idle-timeout=infinity", "--state-directory=" + directory() + "/state"},
-      .environment = {{"DBUS_SYSTEM_BUS_ADDRESS", address()},
-                      {"NOTIFY_SOCKET", notify},
-                      {"WATCHDOG_USEC", "200000"}},
-      .log = directory() + "/log"});
+  ChildProcess loopd(ChildProcess::Setup{.arguments = {loopd_program(), "--idle-timeout=infinity",
+                                                       "--state-directory=" + directory() + "/state"},
+                                         .environment = {{"DBUS_SYSTEM_BUS_ADDRESS", address()},
+                                                         {"NOTIFY_SOCKET", notify},
+                                                         {"WATCHDOG_USEC", "200000"}},
+                                         .log = directory() + "/log"});
   EXPECT_TRUE(is_told(notifications.get(), "READY=1")) << log();
   EXPECT_TRUE(is_told(notifications.get(), "STATUS=0 devices, 0 clients")) << log();
   EXPECT_TRUE(is_told(notifications.get(), "WATCHDOG=1")) << log();

@@ -124,8 +124,7 @@ TEST_F(Lifecycle, SigtermIsObeyedWhileCallsAreUnderWay) {
 }
 
 TEST_F(Lifecycle, HelpAndVersionNeedNoBus) {
-  const char* override = std::getenv("LOOPD_BINARY");
-  const std::string program = override ? override : LOOPD_BINARY;
+  const std::string program = loopd_program();
   const CommandResult help = run({program, "--help"});
   EXPECT_EQ(help.status, 0);
   EXPECT_NE(help.output.find("--version"), std::string::npos);

@@ -24,7 +24,7 @@ class DeviceLimit : public Bus {
     const char* given = std::getenv("LOOPD_BINARY");
     binary_ = given ? std::optional<std::string>(given) : std::nullopt;
     const std::string script = scratch_directory() + "/loopd-with-a-limit";
-    std::ofstream(script) << "#!/bin/sh\nexec " << binary_.value_or(LOOPD_BINARY)
+    std::ofstream(script) << "#!/bin/sh\nexec " << loopd_program()
                           << " --max-devices-per-user=" << most_devices << "\n";
     ::chmod(script.c_str(), 0755);
     ::setenv("LOOPD_BINARY", script.c_str(), 1);

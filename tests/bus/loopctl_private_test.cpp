@@ -65,8 +65,7 @@ class LoopctlWithoutABus : public Loopctl {
                             .body =
                                 [may_see_processes] {
                                   if (!may_see_processes) ::prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE);
-                                  const char* override = std::getenv("LOOPD_BINARY");
-                                  ::execl(override ? override : LOOPD_BINARY, "loopd", nullptr);
+                                  ::execl(loopd_program().c_str(), "loopd", nullptr);
                                   return 127;
                                 },
                             .log = scratch_directory() + "/private-loopd.log",

@@ -11,48 +11,12 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "tests/support/message_bytes.hpp"
+
 namespace bus_test {
 namespace {
 
-enum Field : uint8_t {
-  object_field = 1,
-  interface_field = 2,
-  member_field = 3,
-  error_field = 4,
-  reply_serial_field = 5,
-  destination_field = 6,
-  signature_field = 8,
-  descriptors_field = 9,
-};
-
-class Writer {
- public:
-  std::string bytes;
-
-  void align(size_t boundary) {
-    while (bytes.size() % boundary != 0) bytes += '\0';
-  }
-  void byte(uint8_t value) { bytes += static_cast<char>(value); }
-  void u32(uint32_t value) {
-    align(4);
-    bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
-  }
-  void string(const std::string& value) {
-    u32(static_cast<uint32_t>(value.size()));
-    bytes += value;
-    byte(0);
-  }
-  void signature(const std::string& value) {
-    byte(static_cast<uint8_t>(value.size()));
-    bytes += value;
-    byte(0);
-  }
-  void field(Field which, const char* type) {
-    align(8);
-    byte(which);
-    signature(type);
-  }
-};
+using Writer = loop::testing::MessageWriter;
 
 class Reader {
  public:
@@ -84,23 +48,27 @@ class Reader {
 
 }  // namespace
 
-RawClient::RawClient(const std::string& address) : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+RawClient::RawClient(const std::string& address, uid_t uid)
+    : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   const std::string path = address.substr(std::string("unix:path=").size());
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   path.copy(name.sun_path, sizeof name.sun_path - 1);
+  const ActingAs user(uid);  // the bus takes the ids of the moment of connect()
   if (::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) < 0) {
     throw std::system_error(errno, std::generic_category(), path);
   }
   const timeval patience{20, 0};
   ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  send(std::string(1, '\0') + "AUTH EXTERNAL 30\r\n");  // "0" in hexadecimal digits of its characters
+  send(std::string(1, '\0') + "AUTH EXTERNAL\r\n");
+  expect_line("DATA");
+  send("DATA\r\n");  // whoever the socket says that we are
   expect_line("OK ");
   send("NEGOTIATE_UNIX_FD\r\n");
   expect_line("AGREE_UNIX_FD");
   send("BEGIN\r\n");
   const Reply hello =
-      call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello", "", "", -1);
+      call({"/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello", "org.freedesktop.DBus", ""}, "");
   if (!hello.ok()) throw std::runtime_error("Hello: " + hello.error);
 }
 
@@ -141,38 +109,9 @@ void RawClient::expect_line(const std::string& start) {
   if (!line.starts_with(start)) throw std::runtime_error("the bus answers " + line);
 }
 
-Reply RawClient::call(const std::string& destination, const std::string& object, const std::string& interface,
-                      const std::string& member, const std::string& signature, const std::string& body,
-                      int file) {
+Reply RawClient::call(const loop::testing::CallHeader& header, const std::string& body, int file) {
   const uint32_t serial = ++serial_;
-  Writer fields;
-  fields.field(object_field, "o");
-  fields.string(object);
-  fields.field(interface_field, "s");
-  fields.string(interface);
-  fields.field(member_field, "s");
-  fields.string(member);
-  fields.field(destination_field, "s");
-  fields.string(destination);
-  if (!signature.empty()) {
-    fields.field(signature_field, "g");
-    fields.signature(signature);
-  }
-  if (file >= 0) {
-    fields.field(descriptors_field, "u");
-    fields.u32(1);
-  }
-  Writer message;
-  message.byte('l');
-  message.byte(1);  // a method call
-  message.byte(0);
-  message.byte(1);  // version of the protocol
-  message.u32(static_cast<uint32_t>(body.size()));
-  message.u32(serial);
-  message.u32(static_cast<uint32_t>(fields.bytes.size()));
-  message.bytes += fields.bytes;
-  message.align(8);
-  send(message.bytes + body, file);
+  send(loop::testing::call_bytes(header, serial, body, file >= 0 ? 1 : 0), file);
 
   for (;;) {
     Reader head(receive(16));
@@ -190,12 +129,12 @@ Reply RawClient::call(const std::string& destination, const std::string& object,
       const std::string type = read.signature();
       if (type == "u") {
         const uint32_t value = read.u32();
-        if (code == reply_serial_field) answered = value;
+        if (code == loop::testing::reply_serial_field) answered = value;
       } else if (type == "g") {
         body_signature = read.signature();
       } else {
         const std::string value = read.string();
-        if (code == error_field) reply.error = value;
+        if (code == loop::testing::error_field) reply.error = value;
       }
     }
     Reader content(receive(body_size));
@@ -220,7 +159,7 @@ Reply RawClient::call_with_handle(const std::string& member, const std::string& 
     body.u32(0);  // bytes of the entries; they would begin at a multiple of eight
     body.align(8);
   }
-  return call(service_name, root_path, manager_interface, member, signature, body.bytes, file);
+  return call({root_path, manager_interface, member, service_name, signature}, body.bytes, file);
 }
 
 }  // namespace bus_test

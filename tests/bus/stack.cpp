@@ -129,11 +129,6 @@ std::string read_file(const std::string& path) {
   return content.str();
 }
 
-std::string loopd_binary() {
-  const char* given = std::getenv("LOOPD_BINARY");
-  return given ? given : LOOPD_BINARY;
-}
-
 // polkitd gives up root, and loses the signal of its parent's death by that. So it
 // has a parent that stays root, and ends it. In a mount namespace where our policy
 // and rules are where polkitd looks for them; the system's own files are untouched.
@@ -166,6 +161,11 @@ int keep_polkit(const std::string& directory) {
 }
 
 }  // namespace
+
+std::string loopd_program() {
+  const char* given = std::getenv("LOOPD_BINARY");
+  return given ? given : LOOPD_BINARY;
+}
 
 std::string replaced(std::string in, const std::string& what, const std::string& with) {
   for (size_t at = 0; (at = in.find(what, at)) != std::string::npos; at += with.size()) {
@@ -278,7 +278,7 @@ void Stack::write_activation_files() {
   script = replaced(script, "@ADDRESS@", address_);
   script = replaced(script, "@STATE@", state_directory_);
   const std::string path = directory_ + "/activate-loopd";
-  write_file(path, replaced(script, "@LOOPD@", loopd_binary()));
+  write_file(path, replaced(script, "@LOOPD@", loopd_program()));
   ::chmod(path.c_str(), 0755);
 }
 
@@ -320,7 +320,7 @@ void Stack::start_loopd() {
   const std::string notify = directory_ + "/notify";
   const loop::UniqueFd notifications = make_notify_socket(notify);
   loopd_ = std::make_unique<ChildProcess>(
-      ChildProcess::Setup{.arguments = {loopd_binary(), "--idle-timeout=infinity"},
+      ChildProcess::Setup{.arguments = {loopd_program(), "--idle-timeout=infinity"},
                           .environment = {{"DBUS_SYSTEM_BUS_ADDRESS", address_},
                                           {"RUNTIME_DIRECTORY", state_directory()},
                                           {"NOTIFY_SOCKET", notify},

@@ -90,6 +90,9 @@ class Stack {
   std::unique_ptr<ChildProcess> loopd_;
 };
 
+// The loopd under test: the one just built, or what $LOOPD_BINARY names.
+std::string loopd_program();
+
 std::string replaced(std::string in, const std::string& what, const std::string& with);
 
 // A dbus-daemon that listens, by DIRECTORY/bus.conf.

@@ -50,7 +50,7 @@ enum class Call {
 
 const char* name_of(Call call);
 
-class FakeLoopKernel final : public LoopKernel {
+class FakeLoopKernel : public LoopKernel {
  public:
   struct Options {
     std::pair<int, int> version{6, 18};

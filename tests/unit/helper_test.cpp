@@ -44,11 +44,8 @@ class ByWayOfAHelper : public ::testing::Test {
   HelperKernel& start(LoopKernel& local, std::chrono::milliseconds time) {
     int pair[2];
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-    its_end_.reset(pair[1]);
-    server_ = std::thread([this] {
-      serve_helper(its_end_.get(), kernel_);
-      its_end_.reset();
-    });
+    its_socket_ = pair[1];
+    server_ = std::thread([this, mine = UniqueFd(pair[1])] { serve_helper(mine.get(), kernel_); });
     way_ = std::make_unique<HelperKernel>(local, UniqueFd(pair[0]), time);
     return *way_;
   }
@@ -66,7 +63,7 @@ class ByWayOfAHelper : public ::testing::Test {
   }
 
   FakeLoopKernel kernel_;
-  UniqueFd its_end_;
+  int its_socket_ = -1;  // the helper closes it when it ends
   std::thread server_;
   std::unique_ptr<HelperKernel> way_;
 };
@@ -194,7 +191,7 @@ TEST_F(ByWayOfAHelper, AServiceThatDiesInTheMiddleLeavesNothing) {
   ASSERT_EQ(node->configure(config), 0);
   ASSERT_TRUE(kernel_.bound(static_cast<unsigned>(number)));
   // The socket alone goes, as with the process: nothing is closed in order.
-  ::shutdown(its_end_.get(), SHUT_RD);
+  ::shutdown(its_socket_, SHUT_RD);
   server_.join();
   EXPECT_EQ(kernel_.describe(), before);
 }

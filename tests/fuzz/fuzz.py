@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs fuzzers: replays each one's corpus, and with libFuzzer looks for more for a while.
+
+Speaks TAP. What ends a fuzzer is printed and kept in $LOOPD_FUZZ_FINDINGS, or the current directory.
+"""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+BASE = ['-print_final_stats=1', '-verbosity=1', '-rss_limit_mb=2048', '-timeout=30', '-max_len=4096']
+
+
+def has_engine(program):
+    result = subprocess.run([program, '-help=1'], capture_output=True, check=False)
+    return b'libFuzzer' in result.stdout + result.stderr
+
+
+def command(program, corpus, scratch, limits):
+    if not has_engine(program):
+        return [program, corpus]
+    findings = os.environ.get('LOOPD_FUZZ_FINDINGS', os.getcwd())
+    # What is new goes to the first directory.
+    return [program, *BASE, *limits, f'-artifact_prefix={findings}/{program.name}-', scratch, corpus]
+
+
+def fuzz(program, corpora, limits):
+    corpus = corpora / program.name.removesuffix('_fuzzer')
+    with tempfile.TemporaryDirectory() as scratch:
+        run = subprocess.run(command(program, corpus, scratch, limits), stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    lines = run.stdout.decode(errors='replace').splitlines()
+    return run.returncode, lines
+
+
+def executions(lines):
+    for line in lines:
+        if line.startswith('stat::number_of_executed_units:'):
+            return f'{int(line.split()[-1]):,} executions'
+    return lines[-1] if lines else ''
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--corpora', type=pathlib.Path, required=True)
+    parser.add_argument('--seconds', type=int, default=8, help='for each, at most')
+    parser.add_argument('--executions', type=int, default=-1, help='for each; then there is no limit of time')
+    parser.add_argument('program', type=pathlib.Path, nargs='+')
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        print('1..0 # SKIP needs root: the private socket is root\'s')
+        return 0
+    limits = [f'-runs={arguments.executions}']
+    if arguments.executions < 0:
+        limits.append(f'-max_total_time={arguments.seconds}')
+    print(f'1..{len(arguments.program)}', flush=True)
+    good = True
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = [pool.submit(fuzz, program, arguments.corpora, limits) for program in arguments.program]
+        for number, (program, run) in enumerate(zip(arguments.program, runs), 1):
+            code, lines = run.result()
+            good = good and code == 0
+            print('ok' if code == 0 else 'not ok', number, f'- {program.name}: {executions(lines)}', flush=True)
+            for line in lines[-80:] if code else []:
+                print('#', line)
+    return 0 if good else 1
+
+
+sys.exit(main())

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "tests/fuzz/service_in_process.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <filesystem>
+
+#include "core/file_helpers.hpp"
+#include "core/loop_manager.hpp"
+#include "core/path_opener.hpp"
+#include "dbus/device_follower.hpp"
+#include "dbus/object_registry.hpp"
+#include "dbus/operations.hpp"
+#include "dbus/task_group.hpp"
+#include "service/event_loop.hpp"
+#include "service/log.hpp"
+#include "service/peer_server.hpp"
+#include "tests/fuzz/fuzz_target.hpp"
+#include "tests/support/temporary_directory.hpp"
+
+namespace loop::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Longer than anything that is not stuck.
+constexpr auto patience = 20s;
+
+// Paths that peers name lead into it.
+UniqueFd open_empty_root() {
+  static const TemporaryDirectory directory;
+  return UniqueFd(::open(directory.path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+}
+
+void report_defect(std::exception_ptr) { must(false, "no exception leaves a task"); }
+
+sockaddr_un abstract_address(const std::string& name) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  name.copy(address.sun_path + 1, sizeof address.sun_path - 1);
+  return address;
+}
+
+socklen_t address_size(const std::string& name) {
+  return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+}
+
+}  // namespace
+
+const std::string authentication("\0AUTH EXTERNAL\r\nDATA\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n", 48);
+
+struct ServiceInProcess::Parts {
+  explicit Parts(FakeLoopKernel& kernel)
+      : loops(kernel),
+        helpers(loops, "/nonexistent", 1s),
+        paths(open_empty_root()),
+        calls(events, report_defect),
+        looks(events, report_defect),
+        follower(events, looks, loops, helpers, registry),
+        operations({events, loops, paths, helpers, registry, follower, [](const std::string&) {}}, {}, looks),
+        service{operations, calls, events, "0"},
+        peers(events, service) {
+    looks.start(follower.enumerate());
+  }
+
+  ~Parts() {
+    peers.disconnect();
+    calls.clear();
+    looks.clear();
+    must(events.end_workers(loopd::Clock::now() + patience), "work ends");
+  }
+
+  bool is_busy() const { return !calls.empty() || !looks.empty(); }
+
+  LoopManager loops;
+  FileHelpers helpers;
+  PathOpener paths;
+  loopd::EventLoop events;
+  loopd::ObjectRegistry registry;
+  loopd::TaskGroup calls;
+  loopd::TaskGroup looks;
+  loopd::DeviceFollower follower;
+  loopd::Operations operations;
+  loopd::ServiceParts service;
+  loopd::PeerServer peers;
+};
+
+ServiceInProcess::ServiceInProcess() : name_("loopd-fuzzer-" + std::to_string(::getpid())) {
+  ::signal(SIGPIPE, SIG_IGN);
+  loopd::log::set_max_level(LOG_EMERG);
+  parts_ = std::make_unique<Parts>(kernel_);
+  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const sockaddr_un address = abstract_address(name_);
+  must(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), address_size(name_)) == 0, "bind");
+  must(::listen(listener.get(), 16) == 0, "listen");
+  parts_->peers.listen(std::move(listener));
+  settle();
+}
+
+ServiceInProcess::~ServiceInProcess() = default;
+
+UniqueFd ServiceInProcess::connect() {
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const sockaddr_un address = abstract_address(name_);
+  must(::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), address_size(name_)) == 0,
+       "the service takes connections");
+  return socket;
+}
+
+void ServiceInProcess::settle() {
+  const auto deadline = loopd::Clock::now() + patience;
+  for (;;) {
+    const int dispatched = sd_event_run(parts_->events.handle(), 0);
+    must(dispatched >= 0, "the loop turns");
+    if (dispatched > 0) continue;
+    if (!parts_->is_busy()) return;
+    must(loopd::Clock::now() < deadline, "calls end");
+    constexpr uint64_t moment = 100'000;  // µs; a worker's result ends it at once
+    must(sd_event_run(parts_->events.handle(), moment) >= 0, "the loop turns");
+  }
+}
+
+void ServiceInProcess::settle_without_peers() {
+  settle();
+  must(parts_->peers.size() == 0, "who hangs up is gone");
+  must(kernel_.open_nodes() == 0 && kernel_.open_controls() == 0, "nothing stays open");
+}
+
+void send_bytes(int socket, const std::string& bytes, int descriptor) {
+  iovec content{const_cast<char*>(bytes.data()), bytes.size()};
+  msghdr message{};
+  message.msg_iov = &content;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  if (descriptor >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof descriptor);
+    std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+  }
+  [[maybe_unused]] const ssize_t sent = ::sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+ServiceInProcess& ServiceForInputs::get() {
+  if (!service_) service_ = std::make_unique<ServiceInProcess>();
+  return *service_;
+}
+
+void ServiceForInputs::input_ended() {
+  service_->settle_without_peers();
+  if (!service_->kernel().bound_numbers().empty()) service_.reset();
+}
+
+}  // namespace loop::testing
