@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 
 namespace soak {
 
@@ -19,6 +20,13 @@ std::vector<std::string> open_descriptors(pid_t process) {
   }
   std::sort(found.begin(), found.end());
   return found;
+}
+
+std::vector<std::string> descriptors_since(const std::vector<std::string>& before, pid_t process) {
+  const std::vector<std::string> now = open_descriptors(process);
+  std::vector<std::string> appeared;
+  std::set_difference(now.begin(), now.end(), before.begin(), before.end(), std::back_inserter(appeared));
+  return appeared;
 }
 
 uint64_t resident_kib(pid_t process) {
