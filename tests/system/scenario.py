@@ -5,6 +5,7 @@
     UDEV   False: no udevd
     FILES  path → text of a file in the root, such as /etc/fstab
     LINKS  path → target of a symbolic link in the root: an enabled unit, a masked one
+    SOURCES files of this project that are put beside the scenario
     IMAGES a shell script that makes what is no text, run on the machine before the boot, in the root
 """
 import ast
@@ -13,7 +14,7 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-DEFAULTS = {'BUSES': ('dbus-daemon',), 'UDEV': True, 'FILES': {}, 'LINKS': {}, 'IMAGES': ''}
+DEFAULTS = {'BUSES': ('dbus-daemon',), 'UDEV': True, 'FILES': {}, 'LINKS': {}, 'SOURCES': (), 'IMAGES': ''}
 
 # Of the machine, of no use in a container, or slow.
 MASKED = (
@@ -58,7 +59,10 @@ class Boot:
         testbed.mkdir(parents=True)
         (testbed / 'results').mkdir()
         shutil.copy(HERE / 'guest/init', testbed / 'init')
-        shutil.copy(HERE / 'guest/testbed.py', testbed)
+        for module in (HERE / 'guest').glob('*.py'):
+            shutil.copy(module, testbed)
+        for source in self.scenario.constants['SOURCES']:
+            shutil.copy(HERE.parents[1] / source, testbed)
         shutil.copy(self.scenario.path, testbed / 'scenario.py')
         units = directory / 'etc/systemd/system'
         (units / 'multi-user.target.wants').mkdir(parents=True)

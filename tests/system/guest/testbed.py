@@ -76,6 +76,7 @@ class Client:
 
     def __init__(self, bus='SYSTEM'):
         self.connection = open_dbus_connection(bus, enable_fds=True)
+        self.interactive = False  # ALLOW_INTERACTIVE_AUTHORIZATION of calls
 
     def close(self):
         self.connection.close()
@@ -89,6 +90,8 @@ class Client:
     def call(self, path, interface, method, signature='', *arguments):
         """The reply's one value, or a tuple of several; BusError for an error."""
         message = new_method_call(DBusAddress(path, NAME, interface), method, signature, arguments)
+        if self.interactive:
+            message.header.flags |= MessageFlag.allow_interactive_authorization
         return self.reply_of(self.connection.send_and_get_reply(message, timeout=DEADLINE))
 
     @staticmethod

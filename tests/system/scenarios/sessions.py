@@ -4,37 +4,27 @@ gets an error that says so."""
 import os
 import shutil
 
+import login
 from testbed import NAME, Client, Scenario, image, main, run, unit, wait_until
 
 ASKED = 'org.freedesktop.DBus.Error.InteractiveAuthorizationRequired'
-OTHER_TERMINAL = '63'
 
 
-def active_terminal():
-    with open('/sys/class/tty/tty0/active', encoding='ascii') as file:
-        return file.read().strip().removeprefix('tty')
-
-
-def in_session(user, code, terminal):
-    """Runs Python code as a user who has logged in on a virtual terminal; all that is known of it."""
-    return run('systemd-run', '--quiet', '--wait', '--pipe', '--collect', f'--property=User={user}',
-               '--property=PAMName=login', '--setenv=XDG_SEAT=seat0', f'--setenv=XDG_VTNR={terminal}',
-               '--setenv=XDG_SESSION_TYPE=tty', '--setenv=PYTHONPATH=/testbed', '--setenv=PYTHONDONTWRITEBYTECODE=1',
-               'python3', '-c', 'from testbed import *\nclient = Client()\n' + code, check=False)
+def python(code):
+    return 'python3', '-c', 'from testbed import *\nclient = Client()\n' + code
 
 
 def in_active_session(user, code):
-    return in_session(user, code, active_terminal())
+    """Runs Python code as the user; all that is known of it."""
+    return run(*login.in_active_session(user, *python(code)), check=False)
 
 
 def in_inactive_session(user, code):
-    return in_session(user, code, OTHER_TERMINAL)
+    return run(*login.in_inactive_session(user, *python(code)), check=False)
 
 
 def without_session(user, code):
-    """As cron or ssh without pam_systemd."""
-    return run('env', 'PYTHONPATH=/testbed', 'PYTHONDONTWRITEBYTECODE=1', 'python3', '-c',
-               'from testbed import *\nclient = Client()\n' + code, user=user, check=False)
+    return run(*login.without_session(user, *python(code)), check=False)
 
 
 class Users(Scenario):
