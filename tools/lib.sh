@@ -36,6 +36,12 @@ prepare_sanitized_build() { # NAME TARGET...
     quietly_unless_it_fails ninja -C "$directory" -j "$(nproc)" "$@"
 }
 
+# What they find ends the program, and so the test.
+use_sanitizers() {
+    export ASAN_OPTIONS=halt_on_error=1:abort_on_error=1 TSAN_OPTIONS=halt_on_error=1
+    export UBSAN_OPTIONS=halt_on_error=1:abort_on_error=1:print_stacktrace=1
+}
+
 quietly_unless_it_fails() { # COMMAND...
     local log
     say "running $1 ${2:-}..."

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/unique_fd.hpp"
 #include "tests/bus/bus_client.hpp"
@@ -12,7 +13,7 @@
 namespace bus_test {
 
 // A client without a library, which sends what no library would: messages whose
-// handles name descriptors that are not there.
+// handles name descriptors that are not there. What it is sent beside answers is dropped, descriptors too.
 class RawClient {
  public:
   explicit RawClient(const std::string& address, uid_t uid = 0);
@@ -25,13 +26,27 @@ class RawClient {
   Reply call_with_handle(const std::string& member, const std::string& signature, uint32_t handle,
                          int file = -1);
 
+  // The parts of call(), for many calls at once. Sending takes in meanwhile what
+  // arrives: the other side may not read before it was read from.
+  uint32_t next_serial() { return ++serial_; }
+  void send(const std::string& bytes, const std::vector<int>& files = {});
+
+  struct Answer {
+    uint32_t serial = 0;  // of the call
+    Reply reply;
+  };
+  // Nothing: none arrives in time. Throws where the bus hangs up.
+  std::optional<Answer> receive(milliseconds patience = long_enough);
+
  private:
-  void send(const std::string& bytes, int file = -1);
   void expect_line(const std::string& start);
-  std::string receive(size_t length);
+  std::optional<Answer> take_message();
+  bool wait(short events, Clock::time_point deadline);
+  void read_available();
 
   loop::UniqueFd socket_;
   uint32_t serial_ = 0;
+  std::string received_;
 };
 
 }  // namespace bus_test

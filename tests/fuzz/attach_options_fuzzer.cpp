@@ -80,17 +80,13 @@ void write_entry(MessageWriter& body, Bytes& bytes) {
 }
 
 void write_dictionary(MessageWriter& body, Bytes bytes, bool marshalled) {
-  body.u32(0);
-  const size_t length_at = body.bytes.size() - sizeof(uint32_t);
-  body.align(8);
-  const size_t start = body.bytes.size();
+  const size_t length_at = body.begin_array(8);
   if (marshalled) {
     while (!bytes.empty()) write_entry(body, bytes);
   } else {
     body.bytes += bytes.take(UINT16_MAX);
   }
-  const auto length = static_cast<uint32_t>(body.bytes.size() - start);
-  body.bytes.replace(length_at, sizeof length, reinterpret_cast<const char*>(&length), sizeof length);
+  body.end_array(length_at);
 }
 
 // A device that the changes can be meant for, and that goes with its peer.

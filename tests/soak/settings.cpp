@@ -15,6 +15,7 @@ constexpr const char* help_text = R"(Usage: loopd-soak [OPTION]...
 
   --cycles=N    Attach, use and remove so often in all, under load (500)
   --kills=N     Kill the service so often (50)
+  --calls=N     Make up so many calls (10000)
   --clients=N   So many at once (64)
   --seed=N      Make the choices of the run that printed this
 )";
@@ -34,8 +35,9 @@ uint64_t number(const char* text) {
 const Settings& settings() { return current; }
 
 void parse_settings(int argc, char** argv) {
-  static constexpr std::array<option, 6> options{{{"cycles", required_argument, nullptr, 'c'},
+  static constexpr std::array<option, 7> options{{{"cycles", required_argument, nullptr, 'c'},
                                                   {"kills", required_argument, nullptr, 'k'},
+                                                  {"calls", required_argument, nullptr, 'a'},
                                                   {"clients", required_argument, nullptr, 'n'},
                                                   {"seed", required_argument, nullptr, 's'},
                                                   {"help", no_argument, nullptr, 'h'},
@@ -46,6 +48,8 @@ void parse_settings(int argc, char** argv) {
       current.cycles = static_cast<unsigned>(number(optarg));
     } else if (got == 'k') {
       current.kills = static_cast<unsigned>(number(optarg));
+    } else if (got == 'a') {
+      current.calls = number(optarg);
     } else if (got == 'n') {
       current.clients = static_cast<unsigned>(number(optarg));
     } else if (got == 's') {

@@ -10,7 +10,8 @@ struct Settings {
   unsigned clients = 64;
   unsigned cycles = 500;
   unsigned kills = 50;
-  uint64_t seed = 0;  // every client's choices follow from it; chosen where none is given
+  uint64_t calls = 10'000;  // made up
+  uint64_t seed = 0;        // every client's choices follow from it; chosen where none is given
 };
 
 const Settings& settings();

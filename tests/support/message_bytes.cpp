@@ -4,7 +4,6 @@
 namespace loop::testing {
 namespace {
 
-constexpr uint8_t method_call = 1;
 constexpr uint8_t protocol_version = 1;
 
 void write_field(MessageWriter& fields, MessageField which, const char* type, const std::string& value) {
@@ -27,14 +26,18 @@ std::string call_bytes(const CallHeader& header, uint32_t serial, const std::str
   write_field(fields, member_field, "s", header.member);
   write_field(fields, destination_field, "s", header.destination);
   write_field(fields, signature_field, "g", header.signature);
+  if (header.reply_serial != 0) {
+    fields.field(reply_serial_field, "u");
+    fields.u32(header.reply_serial);
+  }
   if (descriptors != 0) {
     fields.field(descriptors_field, "u");
     fields.u32(descriptors);
   }
   MessageWriter message;
   message.byte('l');
-  message.byte(method_call);
-  message.byte(0);
+  message.byte(header.type);
+  message.byte(header.flags);
   message.byte(protocol_version);
   message.u32(static_cast<uint32_t>(body.size()));
   message.u32(serial);

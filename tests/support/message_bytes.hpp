@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace loop::testing {
 
@@ -27,10 +28,12 @@ class MessageWriter {
     while (bytes.size() % boundary != 0) bytes += '\0';
   }
   void byte(uint8_t value) { bytes += static_cast<char>(value); }
-  void u32(uint32_t value) {
-    align(4);
-    bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
+  // Any type of so many bytes.
+  void number(uint64_t value, size_t size) {
+    align(size);
+    bytes.append(reinterpret_cast<const char*>(&value), size);
   }
+  void u32(uint32_t value) { number(value, sizeof value); }
   void string(const std::string& value) {
     u32(static_cast<uint32_t>(value.size()));
     bytes += value;
@@ -46,18 +49,42 @@ class MessageWriter {
     byte(which);
     signature(type);
   }
+
+  // An array: what is written between these two. `alignment`: of its elements. Arrays in it
+  // end before it does.
+  size_t begin_array(size_t alignment) {
+    u32(0);
+    const size_t length_at = bytes.size() - sizeof(uint32_t);
+    align(alignment);
+    array_starts_.push_back(bytes.size());
+    return length_at;
+  }
+  void end_array(size_t length_at) {
+    const auto length = static_cast<uint32_t>(bytes.size() - array_starts_.back());
+    array_starts_.pop_back();
+    bytes.replace(length_at, sizeof length, reinterpret_cast<const char*>(&length), sizeof length);
+  }
+
+ private:
+  std::vector<size_t> array_starts_;
 };
 
-// Where a call goes; what is empty is left out.
+enum MessageType : uint8_t { method_call = 1, method_return = 2, error_reply = 3, signal_message = 4 };
+
+// Where a call goes; what is empty or zero is left out.
 struct CallHeader {
   std::string object;
   std::string interface;
   std::string member;
   std::string destination = {};
   std::string signature = {};
+  MessageType type = method_call;
+  uint8_t flags = 0;
+  uint32_t reply_serial = 0;
 };
 
-// A method call as it goes over the socket. `descriptors`: how many its header speaks of.
+// A method call, or another message, as it goes over the socket. `descriptors`: how many its header speaks
+// of.
 std::string call_bytes(const CallHeader& header, uint32_t serial, const std::string& body,
                        uint32_t descriptors = 0);
 
