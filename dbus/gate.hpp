@@ -8,9 +8,9 @@
 namespace loopd {
 
 // Stands before every object of a connection: a call of a method that is not in
-// the method table is answered UnknownMethod, one whose descriptor argument
-// names no descriptor of the message is answered InvalidArgs. Everything else
-// passes.
+// the method table is answered UnknownMethod, one with an argument that can't be
+// read, as a handle that names no descriptor of the message, InvalidArgs. Everything
+// else passes.
 class Gate {
  public:
   // `bus` must outlive it. Throws sdbus::Error.

@@ -48,6 +48,42 @@ TEST_F(BadInput, AHandleThatNamesNoDescriptorIsRefused) {
   expect_not_attached(file.fd());
 }
 
+// The bus lets it through; libsystemd takes no character that Unicode has set apart.
+TEST_F(BadInput, ATextThatLibrariesDoNotReadIsRefused) {
+  const std::string text = "/noncharacter-\xF4\x8F\xBF\xBF";
+  RawClient client(stack().address());
+  loop::testing::MessageWriter path;
+  path.string(text);
+  EXPECT_EQ(client.call({root_path, manager_interface, "GetDevice", service_name, "s"}, path.bytes).error,
+            invalid_args);
+  loop::testing::MessageWriter options;
+  options.string("/nonexistent");
+  const size_t array = options.begin_array(8);
+  options.align(8);
+  options.string("reference");
+  options.signature("s");
+  options.string(text);
+  options.end_array(array);
+  EXPECT_EQ(
+      client.call({root_path, manager_interface, "AttachPath", service_name, "sa{sv}"}, options.bytes).error,
+      invalid_args);
+}
+
+TEST_F(BadInput, AHandleInAnOptionThatNamesNoDescriptorIsRefused) {
+  loop::testing::MessageWriter body;
+  body.string("/nonexistent");
+  const size_t array = body.begin_array(8);
+  body.align(8);
+  body.string("reference");
+  body.signature("h");
+  body.u32(7);
+  body.end_array(array);
+  RawClient client(stack().address());
+  EXPECT_EQ(
+      client.call({root_path, manager_interface, "AttachPath", service_name, "sa{sv}"}, body.bytes).error,
+      invalid_args);
+}
+
 TEST_F(BadInput, AMessageWithoutTheDescriptorIsRefused) {
   RawClient client(stack().address());
   EXPECT_EQ(client.call_with_handle("Attach", "ha{sv}", 0).error, invalid_args);
