@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/bus_pump.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 
+#include <cerrno>
 #include <system_error>
 #include <utility>
 
+#include "core/unique_fd.hpp"
 #include "service/system_error.hpp"
 
 namespace loopd {
@@ -29,8 +32,16 @@ uint64_t queued(sd_bus* bus) {
 
 }  // namespace
 
+// sd-bus closes its descriptor when the peer has hung up, and io_ is still there. epoll
+// forgets one that was closed only where nobody has a copy, and a helper that is just being
+// started has copies of all: it would then tell of a source that is gone. So io_ has a
+// descriptor of its own, which is closed after it is not watched any more.
 BusPump::BusPump(sd_event* events, sd_bus* bus, Hooks hooks) : bus_(bus), hooks_(std::move(hooks)) {
-  check(sd_event_add_io(events, &io_, sd_bus_get_fd(bus), 0, on_io, this), cannot_drive);
+  loop::UniqueFd watched(::fcntl(sd_bus_get_fd(bus), F_DUPFD_CLOEXEC, 3));
+  check(watched ? 0 : -errno, cannot_drive);
+  check(sd_event_add_io(events, &io_, watched.get(), 0, on_io, this), cannot_drive);
+  check(sd_event_source_set_io_fd_own(io_, 1), cannot_drive);
+  watched.release();
   check(sd_event_add_time(events, &time_, CLOCK_MONOTONIC, 0, 0, on_time, this), cannot_drive);
   check(sd_event_source_set_enabled(time_, SD_EVENT_OFF), cannot_drive);
   check(sd_event_source_set_prepare(io_, on_prepare), cannot_drive);

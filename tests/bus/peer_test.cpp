@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 
 #include "tests/bus/bus_fixture.hpp"
 
@@ -74,6 +76,27 @@ TEST_F(Peer, AttachesAndRemovesByDescriptor) {
   EXPECT_EQ(properties_of(object).at("OwnerUID"), u32(0));
   EXPECT_TRUE(succeeds(peer->device(object, "Remove")));
   EXPECT_FALSE(is_attached(number_of(object)));
+}
+
+// Who starts a program has copies of all descriptors for a moment.
+TEST_F(Peer, HangsUpWhileAnotherProcessHasACopyOfItsSocket) {
+  const pid_t loopd = stack().loopd().pid();
+  const loop::UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, loopd, 0)));
+  std::vector<loop::UniqueFd> copies;
+  {
+    const auto peer = connect_peer();
+    ASSERT_TRUE(succeeds(peer->manager("ListDevices")));
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(loopd) + "/fd")) {
+      const int number = std::stoi(entry.path().filename());
+      copies.emplace_back(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number, 0)));
+    }
+  }
+  // More than one turn of the event loop, and memory is used again.
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(succeeds(root().manager("ListDevices")));
+    ASSERT_TRUE(succeeds(connect_peer()->manager("ListDevices")));
+  }
+  EXPECT_TRUE(stack().loopd().running());
 }
 
 TEST_F(Peer, OfManyAreServedAtOnce) {
