@@ -19,6 +19,9 @@ class DeviceObject final : public sdbus::AdaptorInterfaces<org::example::Loop1_a
   void retire();
   void changed(const std::vector<std::string>& properties);
 
+  // What changes without an event is what it is now, for the message that is being dispatched.
+  void refresh() { fresh_snapshot(); }
+
  private:
   using Options = std::map<std::string, sdbus::Variant>;
 

@@ -10,8 +10,21 @@
 #include "dbus/file_devices.hpp"
 #include "dbus/method_table.hpp"
 #include "dbus/names.hpp"
+#include "dbus/reply_limit.hpp"
 
 namespace loopd {
+namespace {
+
+size_t listed_size(const FindOperations::Listing& listing) {
+  constexpr size_t around_strings = 32;  // their lengths, zeros and padding
+  size_t bytes = 0;
+  for (const auto& [object, dev_path, file, reference] : listing) {
+    bytes += object.size() + dev_path.size() + file.size() + reference.size() + around_strings;
+  }
+  return bytes;
+}
+
+}  // namespace
 
 Task<FindOperations::ProbeResult> FindOperations::probe(Caller caller, loop::UniqueFd file, Options options) {
   const OperationContext::FileCall call(context_, caller.uid);
@@ -85,6 +98,7 @@ Task<FindOperations::Listing> FindOperations::list_devices() {
     listing.emplace_back(device.path(), device.snapshot.dev_path(),
                          loop::escape_to_utf8(device.snapshot.backing_file), device.snapshot.reference);
   }
+  if (const size_t bytes = listed_size(listing); bytes > most_reply_bytes) throw_limits(too_large(bytes));
   co_return listing;
 }
 

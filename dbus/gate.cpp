@@ -7,13 +7,16 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <exception>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "core/unique_fd.hpp"
 #include "dbus/method_table.hpp"
 #include "dbus/names.hpp"
+#include "dbus/reply_limit.hpp"
 
 namespace loopd {
 namespace {
@@ -95,7 +98,16 @@ bool check_values(sd_bus_message* message) {
   return false;
 }
 
-int check(sd_bus_message* message, void*, sd_bus_error*) {
+bool asks_for_all_objects(sd_bus_message* message) {
+  const auto interface = text(sd_bus_message_get_interface(message));
+  return text(sd_bus_message_get_member(message)) == "GetManagedObjects" &&
+         (interface.empty() || interface == "org.freedesktop.DBus.ObjectManager") &&
+         text(sd_bus_message_get_path(message)) == root_path;
+}
+
+}  // namespace
+
+int Gate::on_message(sd_bus_message* message, void* self, sd_bus_error*) {
   uint8_t type = 0;
   if (sd_bus_message_get_type(message, &type) < 0 || type != SD_BUS_MESSAGE_METHOD_CALL) return 0;
   if (!text(sd_bus_message_get_path(message)).starts_with(root_path)) return 0;
@@ -106,13 +118,24 @@ int check(sd_bus_message* message, void*, sd_bus_error*) {
                                std::string(member).c_str());
     return 1;
   }
+  if (asks_for_all_objects(message) && !static_cast<Gate*>(self)->check_size(message)) return 1;
   return check_descriptor(message) && check_values(message) ? 0 : 1;
 }
 
-}  // namespace
+// Nothing is thrown into libsystemd.
+bool Gate::check_size(sd_bus_message* message) const {
+  try {
+    const size_t bytes = managed_size_();
+    if (bytes <= most_reply_bytes) return true;
+    sd_bus_reply_method_errorf(message, error_name::limits_exceeded, "%s", too_large(bytes).c_str());
+  } catch (const std::exception& error) {
+    sd_bus_reply_method_errorf(message, error_name::failed, "%s", error.what());
+  }
+  return false;
+}
 
-Gate::Gate(sd_bus* bus) {
-  if (const int r = sd_bus_add_filter(bus, &slot_, check, nullptr); r < 0) {
+Gate::Gate(sd_bus* bus, std::function<size_t()> managed_size) : managed_size_(std::move(managed_size)) {
+  if (const int r = sd_bus_add_filter(bus, &slot_, on_message, this); r < 0) {
     throw sdbus::createError(-r, "cannot filter the calls of a connection");
   }
 }

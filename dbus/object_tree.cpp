@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "dbus/object_tree.hpp"
 
+#include "dbus/reply_limit.hpp"
+
 namespace loopd {
 namespace {
 
@@ -20,7 +22,7 @@ ObjectTree::ObjectTree(sdbus::IConnection& connection, sd_bus* bus, const Servic
                        std::function<Task<Caller>()> caller, std::function<std::shared_ptr<void>()> alive)
     : connection_(connection),
       bus_(bus),
-      gate_(bus),
+      gate_(bus, [this] { return managed_size(); }),
       context_{parts, std::move(caller), [this] { return message_id(); }, std::move(alive)},
       manager_(connection, context_) {
   context_.operations.registry().subscribe(*this);
@@ -43,6 +45,16 @@ uint64_t ObjectTree::message_id() {
     ++message_id_;
   }
   return message_id_;
+}
+
+// Of what the reply would say, so as things are now; it does not read them once more then.
+size_t ObjectTree::managed_size() {
+  size_t bytes = 0;
+  for (const auto& [number, object] : devices_) {
+    object->refresh();
+    bytes += loopd::managed_size(*context_.operations.registry().find(number));
+  }
+  return bytes;
 }
 
 DeviceObject& ObjectTree::add(const Device& device) {

@@ -33,6 +33,7 @@ class ObjectTree final : private RegistryListener {
   using PartitionKey = std::pair<unsigned, unsigned>;
 
   uint64_t message_id();
+  size_t managed_size();
   void count_changed();
   DeviceObject& add(const Device& device);
   PartitionObject& add(const Device& device, unsigned partition);

@@ -23,6 +23,11 @@ using Message = std::unique_ptr<sd_bus_message, decltype([](sd_bus_message* m) {
 
 std::string signature_of(const Value& value) {
   if (value.type == 'a') return "a" + value.element;
+  if (value.type == '(') {
+    std::string fields;
+    for (const Value& field : value.items) fields += signature_of(field);
+    return "(" + fields + ")";
+  }
   return std::string(1, value.type);
 }
 
@@ -60,6 +65,14 @@ void append(sd_bus_message* message, const Value& value) {
       }
       check(sd_bus_message_close_container(message), "append");
       return;
+    case '(': {
+      const std::string signature = signature_of(value);
+      check(sd_bus_message_open_container(message, 'r', signature.substr(1, signature.size() - 2).c_str()),
+            "append");
+      for (const Value& field : value.items) append(message, field);
+      check(sd_bus_message_close_container(message), "append");
+      return;
+    }
     default:
       throw std::logic_error("no such type");
   }
@@ -190,6 +203,8 @@ Value u32(uint32_t value) { return {.type = 'u', .number = value}; }
 Value i32(int32_t value) { return {.type = 'i', .number = static_cast<uint32_t>(value)}; }
 Value u64(uint64_t value) { return {.type = 't', .number = value}; }
 Value handle(int fd) { return {.type = 'h', .number = static_cast<uint32_t>(fd)}; }
+
+Value structure(const std::vector<Value>& fields) { return {.type = '(', .items = fields}; }
 
 Value options(const Options& entries) {
   Value dictionary{.type = 'a', .element = "{sv}"};

@@ -70,6 +70,7 @@ Value u32(uint32_t value);
 Value i32(int32_t value);
 Value u64(uint64_t value);
 Value handle(int fd);
+Value structure(const std::vector<Value>& fields);
 
 using Options = std::vector<std::pair<std::string, Value>>;  // may name a key twice
 Value options(const Options& entries);
