@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/worker_pool.hpp"
 
+#include <system_error>
 #include <utility>
 
 #include "dbus/errors.hpp"
@@ -38,22 +39,29 @@ void WorkerPool::submit(WorkLane lane, std::function<void()> work) {
         throw_limits("too many calls of user " + std::to_string(lane.uid) + " are waiting");
       }
     }
-    ++waiting_;
     if (lane.touches_file && file_work_[lane.uid] >= most_file_work_per_user) {
+      ++waiting_;
       held_back_[lane.uid].push_back({lane, std::move(work)});
       return;
     }
+    add_thread_if_useful();  // before anything is taken on: it may throw
+    ++waiting_;
     if (lane.touches_file) ++file_work_[lane.uid];
     ready_.push_back({lane, std::move(work)});
-    add_thread_if_useful();
   }
   wake_.notify_one();
 }
 
+// For one piece of work more than there is.
 void WorkerPool::add_thread_if_useful() {
-  if (ready_.size() <= idle_ || threads_.size() >= most_threads) return;
-  threads_.emplace_back([this] { serve(); });
-  ++serving_;
+  if (ready_.size() < idle_ || threads_.size() >= most_threads) return;
+  try {
+    threads_.emplace_back([this] { serve(); });
+    ++serving_;
+  } catch (const std::system_error&) {
+    // The unit's TasksMax=, say. Those that there are get to it.
+    if (serving_ == 0) throw;
+  }
 }
 
 bool WorkerPool::take(Item& item) {

@@ -28,6 +28,7 @@ using bus_test::MiB;
 using bus_test::milliseconds;
 using bus_test::options;
 using bus_test::u32;
+using bus_test::u64;
 
 Call attach_call(const ScratchFile& file, const bus_test::Options& wishes = {}) {
   return {.object = bus_test::root_path,
@@ -280,6 +281,38 @@ TEST_F(ALimit, OfWorkersForOneUserIsFourAndNobodyElseWaits) {
     }
   }
   expect_health("the crowd");
+}
+
+// As TasksMax= of the unit makes it. What is to be done is then done by fewer, and no call is refused.
+TEST_F(ALimit, OfThreadsMakesWorkWaitForThoseThatThereAre) {
+  constexpr unsigned wanted = 32;  // more than there are idle threads
+  std::vector<std::unique_ptr<ScratchFile>> files;
+  std::vector<std::string> objects;
+  for (unsigned i = 0; i < wanted; ++i) {
+    files.push_back(std::make_unique<ScratchFile>(64 * KiB, "thread-" + std::to_string(i)));
+    objects.push_back(attach(*files.back()));
+    ASSERT_FALSE(objects.back().empty());
+  }
+  faults().hold("LOOP_CLR_FD", wanted);
+  faults().fail("clone3", 0, EAGAIN);
+  std::vector<std::shared_ptr<std::optional<Reply>>> replies;
+  for (const std::string& object : objects) {
+    // udev may look at a device while it is held.
+    replies.push_back(root().start({.object = object,
+                                    .interface = bus_test::device_interface,
+                                    .member = "RemoveWithOptions",
+                                    .arguments = {options({{"timeout", u64(15'000'000)}})}}));
+  }
+  ASSERT_TRUE(faults().wait_held(wanted - 1));
+  EXPECT_TRUE(faults().was_hit());
+  root().process();
+  for (const auto& reply : replies) EXPECT_FALSE(reply->has_value());
+  faults().release();
+  for (const auto& reply : replies) {
+    ASSERT_TRUE(root().wait_for([&] { return reply->has_value(); }));
+    EXPECT_TRUE(succeeds(**reply));
+  }
+  expect_health("the threads were too few");
 }
 
 // All wait for the one call that the kernel does not answer; one more is refused at
