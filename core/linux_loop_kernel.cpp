@@ -238,12 +238,14 @@ void each_entry(const std::string& directory, Visit visit) {
 class LinuxLoopKernel final : public LoopKernel {
  public:
   LinuxLoopKernel(std::string dev, std::string sys) : dev_(std::move(dev)), sys_(std::move(sys)) {
-    // Where /sys/block's links lead, without following one for each attribute.
+    // Where /sys/block's links lead, without following one for each attribute. Not the directory "block"
+    // itself: that goes with the last device and comes anew with the next one, and a descriptor of it would
+    // see nothing any more.
     constexpr int flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
-    for (const char* path : {"/devices/virtual/block", "/block"}) {
-      if (devices_) break;
-      devices_path_ = sys_ + path;
-      devices_.reset(::open(devices_path_.c_str(), flags));
+    for (const char* path : {"/devices/virtual", ""}) {
+      if (parent_) break;
+      devices_path_ = sys_ + path + "/block";
+      parent_.reset(::open((sys_ + path).c_str(), flags));
     }
   }
 
@@ -297,11 +299,11 @@ class LinuxLoopKernel final : public LoopKernel {
   }
 
   std::optional<std::string> attribute(unsigned number, const char* name) const override {
-    return read_attribute(devices_.get(), kernel_name(number) + "/" + name);
+    return read_attribute(parent_.get(), below_parent(number) + name);
   }
 
   bool has_attribute(unsigned number, const char* name) const override {
-    return ::faccessat(devices_.get(), (kernel_name(number) + "/" + name).c_str(), F_OK, 0) == 0;
+    return ::faccessat(parent_.get(), (below_parent(number) + name).c_str(), F_OK, 0) == 0;
   }
 
   std::vector<PartitionExtent> partitions(unsigned number) const override {
@@ -309,10 +311,10 @@ class LinuxLoopKernel final : public LoopKernel {
     const std::string prefix = kernel_name(number) + "p";
     each_entry(devices_path_ + "/" + kernel_name(number), [&](const char* name) {
       if (std::strncmp(name, prefix.c_str(), prefix.size()) != 0) return;
-      const std::string partition = kernel_name(number) + "/" + name + "/";
-      const auto index = read_attribute(devices_.get(), partition + "partition");
-      const auto start = read_attribute(devices_.get(), partition + "start");
-      const auto size = read_attribute(devices_.get(), partition + "size");
+      const std::string partition = below_parent(number) + name + "/";
+      const auto index = read_attribute(parent_.get(), partition + "partition");
+      const auto start = read_attribute(parent_.get(), partition + "start");
+      const auto size = read_attribute(parent_.get(), partition + "size");
       if (!index || !start || !size) return;  // it is just going away
       found.push_back({static_cast<unsigned>(std::strtoul(index->c_str(), nullptr, 10)),
                        std::strtoull(start->c_str(), nullptr, 10) * sysfs_sector,
@@ -343,12 +345,13 @@ class LinuxLoopKernel final : public LoopKernel {
   }
 
  private:
+  static std::string below_parent(unsigned number) { return "block/" + kernel_name(number) + "/"; }
   std::string node_path(unsigned number) const { return dev_ + "/loop" + std::to_string(number); }
 
   std::string dev_;
   std::string sys_;
   std::string devices_path_;
-  UniqueFd devices_;
+  UniqueFd parent_;  // of the directory with the devices
   mutable std::atomic<int> static_devices_{-1};
 };
 
