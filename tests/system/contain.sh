@@ -12,17 +12,11 @@
 set -eu
 
 directory=$1 lower=$2 cgroup=$3 console=$4
+# shellcheck source-path=SCRIPTDIR source=root.sh
+. "$(dirname "$0")/root.sh"
 
 mount -t tmpfs tmpfs /run # where nspawn leaves things
-mkdir -p "$directory/memory"
-mount -t tmpfs -o size=75%,mode=755 tmpfs "$directory/memory"
-mkdir "$directory/memory/upper" "$directory/memory/work" "$directory/memory/root"
-root=$directory/memory/root
-mount -t overlay -o "lowerdir=$lower,upperdir=$directory/memory/upper,workdir=$directory/memory/work" overlay "$root"
-
-# What a package's scripts would do; systemd itself would at its first boot, together with much that takes time.
-systemd-sysusers --root="$root" >"$directory/results/sysusers" 2>&1
-touch "$root/etc/.updated" "$root/var/.updated"
+mount_root "$directory" "$lower"
 
 # With the hybrid layout of cgroups, systemd does not enforce DevicePolicy=.
 umount -R /sys/fs/cgroup
@@ -38,6 +32,5 @@ SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-n
     --system-call-filter=bpf --bind="$directory/results:/testbed/results" \
     /testbed/init || code=$?
 
-chroot "$root" journalctl --directory=/var/log/journal --output=short-monotonic --no-hostname \
-    >"$directory/results/journal" 2>&1 || true
+write_journal "$directory" /var/log/journal
 exit "$code"

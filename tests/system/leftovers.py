@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a container may leave to the machine, whose kernel it shares: loop devices and cgroups."""
+"""What a boot may leave: loop devices, and, of a container, cgroups of the machine, whose kernel it shares."""
 import fcntl
 import os
 import re
@@ -80,9 +80,13 @@ def devices_since(disk_sequence):
 
 
 def settled_devices_since(disk_sequence):
-    """The same, when those have gone that go by themselves: mounts end some time after the container does."""
+    return settled(lambda: devices_since(disk_sequence))
+
+
+def settled(look):
+    """What there is to be seen when those have gone that go by themselves: mounts end some time after the container does."""
     deadline = time.monotonic() + PATIENCE
-    while devices := devices_since(disk_sequence):
+    while devices := look():
         if time.monotonic() > deadline or not all(autoclears(device) for device in devices):
             break
         time.sleep(0.01)

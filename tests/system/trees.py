@@ -2,9 +2,10 @@
 """Root trees of Debian releases, made by mmdebstrap and kept between runs.
 
 A tree is in CACHE/RELEASE-HASH, where the hash is that of everything that makes
-it, so that a change of its packages makes a new one. Packages come from where
+it, so that a change of its recipe makes a new one. Packages come from where
 the machine's own come from; only the suite differs.
 """
+import dataclasses
 import fcntl
 import hashlib
 import os
@@ -37,6 +38,41 @@ CUSTOMIZE = (
 )
 
 
+# For a machine of its own: a kernel, and an initrd that can do no more than mount the root. 
+KERNEL = 'linux-image-cloud-amd64'
+SMALL_INITRD = (
+    'mkdir -p "$1"/etc/initramfs-tools/conf.d "$1"/usr/share/initramfs-tools/modules.d',
+    'echo MODULES=list >"$1"/etc/initramfs-tools/conf.d/testbed',
+    'printf "virtio_pci\\nvirtio_blk\\next4\\n" >"$1"/usr/share/initramfs-tools/modules.d/testbed',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a tree is made of, beside its release."""
+    packages: tuple
+    before: tuple = ()  # shell commands that run when the essential packages are there
+    after: tuple = ()  # and when all are
+
+    def text(self, release):
+        return '\n'.join((release, *sorted(self.packages), *self.before, *self.after))
+
+
+def system():
+    """What a container boots."""
+    return Recipe(PACKAGES + packages_of_machine(), after=CUSTOMIZE)
+
+
+def machine():
+    """What a virtual machine boots."""
+    return Recipe(system().packages + (KERNEL,), before=SMALL_INITRD, after=CUSTOMIZE)
+
+
+def emulator():
+    """What runs the virtual machine."""
+    return Recipe(('qemu-system-x86', 'seabios'), after=CUSTOMIZE[-1:])
+
+
 def default_cache():
     return Path(os.environ.get('LOOPD_TREE_CACHE', '/var/cache/loopd-tests'))
 
@@ -53,21 +89,19 @@ def packages_of_machine():
     return () if machine_release() == 'bookworm' else ('libsdbus-c++2',)
 
 
-def tree_of(release, cache=None):
-    """Path of the release's tree, which is made if there is none."""
+def tree_of(release, recipe, cache=None):
+    """Path of the tree that the recipe makes of the release, which is made if there is none."""
     cache = cache or default_cache()
     cache.mkdir(parents=True, exist_ok=True)
-    packages = sorted(PACKAGES + packages_of_machine())
-    recipe = '\n'.join((release, *packages, *CUSTOMIZE))
-    tree = cache / f'{release}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}'
+    tree = cache / f'{release}-{hashlib.sha256(recipe.text(release).encode()).hexdigest()[:16]}'
     with open(cache / f'{release}.lock', 'w', encoding='utf-8') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not tree.is_dir():
-            make_tree(release, packages, tree)
+            make_tree(release, recipe, tree)
     return tree
 
 
-def make_tree(release, packages, tree):
+def make_tree(release, recipe, tree):
     print(f'# making a root tree of {release}, once', file=sys.stderr, flush=True)
     unfinished = tree.with_name(tree.name + '.unfinished')
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -75,10 +109,11 @@ def make_tree(release, packages, tree):
         write_sources(Path(sources), machine_release(), release)
         command = ['mmdebstrap', '--mode=root', '--variant=minbase',
                    '--aptopt=APT::Install-Recommends "false"', '--dpkgopt=force-unsafe-io',
-                   '--include=' + ','.join(packages)]
+                   '--include=' + ','.join(sorted(recipe.packages))]
         if release in UNRELEASED:
             command.append('--aptopt=Acquire::Check-Valid-Until "false"')
-        command += [f'--customize-hook={hook}' for hook in CUSTOMIZE]
+        command += [f'--essential-hook={hook}' for hook in recipe.before]
+        command += [f'--customize-hook={hook}' for hook in recipe.after]
         command += [release, str(unfinished), *sorted(map(str, Path(sources).iterdir()))]
         made = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if made.returncode != 0:

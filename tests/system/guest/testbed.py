@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What scenarios have at hand inside the container."""
+"""What scenarios have at hand inside the container or machine."""
 import os
 import subprocess
 import sys
@@ -7,13 +7,24 @@ import time
 import traceback
 import unittest
 
-from jeepney import DBusAddress, MessageFlag, MessageType, new_method_call
+from jeepney import DBusAddress, MatchRule, MessageFlag, MessageType, message_bus, new_method_call
 from jeepney.io.blocking import open_dbus_connection
 
 NAME = 'org.example.Loop1'
 ROOT = '/org/example/Loop1'
 MANAGER = NAME + '.Manager'
-DEADLINE = 20  # seconds, for whatever is waited for
+
+
+def slowness():
+    """How much longer than on the machine itself all takes here."""
+    try:
+        with open('/testbed/slowness', encoding='ascii') as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return 1
+
+
+DEADLINE = 20 * slowness()  # seconds, for whatever is waited for
 
 
 def run(*command, check=True, user=None, input=''):
@@ -24,6 +35,15 @@ def run(*command, check=True, user=None, input=''):
     if check and done.returncode != 0:
         raise AssertionError(f'{" ".join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}')
     return done.stdout.rstrip('\n') if check else done
+
+
+def output_of_tests(program, directory):
+    """Runs tests of GoogleTest's with their files in a directory. A skip is a failure: here is all that they need."""
+    done = subprocess.run([program, '--gtest_color=no'], env={**os.environ, 'LOOPD_TEST_DIR': directory}, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=3 * DEADLINE, check=False)
+    print('#', program, 'on', directory, *done.stdout.splitlines()[-1:])
+    if done.returncode != 0 or '[  SKIPPED ]' in done.stdout:
+        raise AssertionError(f'{program}: exit code {done.returncode}\n{done.stdout}')
 
 
 def unit(name, what):
@@ -93,6 +113,19 @@ class Client:
         if self.interactive:
             message.header.flags |= MessageFlag.allow_interactive_authorization
         return self.reply_of(self.connection.send_and_get_reply(message, timeout=DEADLINE))
+
+    def signals(self, member, interface=NAME):
+        """A queue of the service's signals of that name, from now on; see received()."""
+        rule = MatchRule(type='signal', interface=interface, member=member)
+        self.reply_of(self.connection.send_and_get_reply(message_bus.AddMatch(rule)))
+        return self.connection.filter(rule, bufsize=1000).__enter__()
+
+    def received(self, queue):
+        """What the queue has by now: the bus delivers in order, and so before the answer to this call."""
+        self.manager('ListDevices')
+        bodies = [message.body for message in queue]
+        queue.clear()
+        return bodies
 
     @staticmethod
     def reply_of(reply):

@@ -8,6 +8,10 @@ BUSES = ('dbus-daemon', 'dbus-broker')
 
 
 class Activation(Scenario):
+    def test_the_bus_is_the_one_that_is_meant(self):
+        with open('/testbed/bus', encoding='ascii') as file:
+            self.assertIn(f'/usr/bin/{file.read()}', unit('dbus.service', 'ExecStart'))
+
     def test_the_first_call_on_a_stopped_service_is_answered(self):
         self.assertEqual(unit('loopd', 'ActiveState'), 'inactive')
         answer = run('busctl', 'call', 'org.example.Loop1', '/org/example/Loop1', 'org.example.Loop1.Manager', 'ListDevices')
