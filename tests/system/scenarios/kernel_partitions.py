@@ -55,7 +55,7 @@ class KernelPartitions(Scenario):
 
     def test_the_kernel_has_a_parser(self):
         node = run('losetup', '--find', '--show', '--partscan', partitioned_image('/srv/parser.img', 3))
-        self.assertEqual(partitions_of(node), NUMBERS)
+        wait_until('the kernel finds none', lambda: partitions_of(node) == NUMBERS)
 
     def test_what_the_service_adds_is_there_once_and_goes_with_Remove(self):
         device = self.client.attach_path(partitioned_image('/srv/own.img', 3), partition_scan=True)
