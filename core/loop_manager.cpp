@@ -23,6 +23,9 @@ using namespace std::chrono_literals;
 // something else is wrong.
 constexpr int attach_attempts = 64;
 
+// How far above the number that the kernel offers a free node is looked for.
+constexpr unsigned search_width = 128;
+
 // How long udev may hold the lock of a node that has to be this one.
 constexpr auto lock_patience = 5s;
 
@@ -170,6 +173,10 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
       attachment.made_node_ = r >= 0;
     } else {
       number = fresh ? control->add(-1) : control->get_free();
+      if (number >= 0 && is_taken(static_cast<unsigned>(number))) {
+        const auto other = find_free_above(static_cast<unsigned>(number));
+        number = other ? static_cast<int>(*other) : control->add(-1);
+      }
       if (number < 0) {
         throw Error(Errc::no_free_device, -number, "the kernel gives no free loop device");
       }
@@ -180,7 +187,7 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
     snapshot.number = static_cast<unsigned>(number);
     // LOOP_CONFIGURE may wait for a file's server, and opening the device waits
     // with it; the kernel calls it free all the while.
-    if (claims_->claimed(snapshot.number) || avoided_->claimed(snapshot.number)) {
+    if (is_taken(snapshot.number)) {
       if (locked) control->unlock();
       attachment.made_node_ = false;
       if (!request.number) return false;
@@ -208,6 +215,23 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
   wait_for_lock(kernel_, *attachment.node_, snapshot.number);
   attachment.claim_ = claim(snapshot.number);
   return true;
+}
+
+// The kernel calls a number free until LOOP_CONFIGURE has bound it.
+bool LoopManager::is_taken(unsigned number) const {
+  return claims_->claimed(number) || avoided_->claimed(number);
+}
+
+// The kernel offers the same lowest number to everybody who asks at the same time. A
+// free node above it is better than a new one, which is an event, work for udev, and a disk
+// more that stays. Whether it is still free shows when it is bound.
+std::optional<unsigned> LoopManager::find_free_above(unsigned offered) const {
+  for (unsigned number = offered + 1; number <= offered + search_width; ++number) {
+    if (is_taken(number) || kernel_.has_attribute(number, "loop")) continue;
+    if (!kernel_.has_attribute(number, "dev")) return {};
+    return number;
+  }
+  return {};
 }
 
 // False: somebody else attached something to the device first.

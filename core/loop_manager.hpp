@@ -97,6 +97,8 @@ class LoopManager {
   friend class Attachment;
 
   bool open_free_node(const AttachRequest& request, Attachment& attachment, bool fresh);
+  bool is_taken(unsigned number) const;
+  std::optional<unsigned> find_free_above(unsigned offered) const;
   bool configure(const AttachRequest& request, const BackingFile& file, unsigned block_size,
                  Attachment& attachment);
   void verify(const AttachRequest& request, unsigned block_size, Attachment& attachment);

@@ -50,11 +50,6 @@ class BusConnection final : public Clientele, public std::enable_shared_from_thi
   static int on_name_reply(sd_bus_message* reply, void* self, sd_bus_error* error);
   static int on_name_lost(sd_bus_message* signal, void* self, sd_bus_error* error);
 
-  struct SlotUnref {
-    void operator()(sd_bus_slot* slot) const { sd_bus_slot_unref(slot); }
-  };
-  using Slot = std::unique_ptr<sd_bus_slot, SlotUnref>;
-
   sd_bus* bus_;  // owned by connection_
   std::unique_ptr<sdbus::IConnection> connection_;
   Operations& operations_;
@@ -64,10 +59,10 @@ class BusConnection final : public Clientele, public std::enable_shared_from_thi
   NameOutcome name_outcome_;
   bool has_name_ = false;
   std::function<void()> released_;
-  Slot calls_watch_;
-  Slot name_request_;
-  Slot name_watch_;
-  Slot name_release_;
+  BusSlot calls_watch_;
+  BusSlot name_request_;
+  BusSlot name_watch_;
+  BusSlot name_release_;
   std::unique_ptr<ObjectTree> tree_;
 };
 

@@ -135,11 +135,10 @@ bool Gate::check_size(sd_bus_message* message) const {
 }
 
 Gate::Gate(sd_bus* bus, std::function<size_t()> managed_size) : managed_size_(std::move(managed_size)) {
-  if (const int r = sd_bus_add_filter(bus, &slot_, on_message, this); r < 0) {
-    throw sdbus::createError(-r, "cannot filter the calls of a connection");
-  }
+  sd_bus_slot* slot = nullptr;
+  const int r = sd_bus_add_filter(bus, &slot, on_message, this);
+  slot_.reset(slot);
+  if (r < 0) throw sdbus::createError(-r, "cannot filter the calls of a connection");
 }
-
-Gate::~Gate() { sd_bus_slot_unref(slot_); }
 
 }  // namespace loopd

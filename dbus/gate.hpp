@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <functional>
 
+#include "dbus/bus_slot.hpp"
+
 namespace loopd {
 
 // Stands before every object of a connection: a call of a method that is not in
@@ -18,7 +20,6 @@ class Gate {
   // `bus` must outlive it. `managed_size` tells how many bytes all objects are now, about; it is
   // called while the message is dispatched. Throws sdbus::Error.
   Gate(sd_bus* bus, std::function<size_t()> managed_size);
-  ~Gate();
   Gate(const Gate&) = delete;
   Gate& operator=(const Gate&) = delete;
 
@@ -27,7 +28,7 @@ class Gate {
   bool check_size(sd_bus_message* message) const;
 
   std::function<size_t()> managed_size_;
-  sd_bus_slot* slot_ = nullptr;
+  BusSlot slot_;
 };
 
 }  // namespace loopd

@@ -5,6 +5,7 @@ namespace loopd {
 
 inline constexpr const char* bus_name = "org.example.Loop1";
 inline constexpr const char* root_path = "/org/example/Loop1";
+inline constexpr const char* root_parent_path = "/org/example";
 inline constexpr const char* manager_interface = "org.example.Loop1.Manager";
 inline constexpr const char* device_interface = "org.example.Loop1";
 inline constexpr const char* partition_interface = "org.example.Loop1.Partition";

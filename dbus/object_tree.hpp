@@ -5,22 +5,25 @@
 #include <systemd/sd-bus.h>
 
 #include <functional>
-#include <map>
 #include <memory>
-#include <utility>
+#include <string>
+#include <string_view>
+#include <vector>
 
-#include "dbus/device_object.hpp"
+#include "dbus/bus_slot.hpp"
+#include "dbus/device_interface.hpp"
 #include "dbus/gate.hpp"
 #include "dbus/manager_object.hpp"
 #include "dbus/object_registry.hpp"
-#include "dbus/partition_object.hpp"
+#include "dbus/partition_interface.hpp"
 #include "dbus/scheduler.hpp"
 #include "dbus/service_context.hpp"
 
 namespace loopd {
 
-// The objects of the contract on one connection, kept true to the registry. What
-// is there already when it is made is not announced.
+// The objects of the contract on one connection: those of the registry, looked up there
+// whenever sd-bus asks, and its changes as signals. What is there already when it is made
+// is not announced.
 class ObjectTree final : private RegistryListener {
  public:
   // Both are the same connection, and must outlive it. `caller` and `connection`
@@ -30,13 +33,14 @@ class ObjectTree final : private RegistryListener {
   ~ObjectTree() override;
 
  private:
-  using PartitionKey = std::pair<unsigned, unsigned>;
-
   uint64_t message_id();
   size_t managed_size();
   void count_changed();
-  DeviceObject& add(const Device& device);
-  PartitionObject& add(const Device& device, unsigned partition);
+  BusSlot add_object_list(const char* path, sd_bus_node_enumerator_t list);
+  static int list_below_root(sd_bus*, const char* path, void* self, char*** paths, sd_bus_error*);
+  static int list_below_device(sd_bus*, const char* path, void* self, char*** paths, sd_bus_error*);
+  bool is_introspected() const;
+
   void device_added(const Device& device) override;
   void device_removed(const Device& device) override;
   void device_changed(const Device& device, const std::vector<std::string>& properties) override;
@@ -45,7 +49,6 @@ class ObjectTree final : private RegistryListener {
   void partition_changed(const Device& device, unsigned partition,
                          const std::vector<std::string>& properties) override;
 
-  sdbus::IConnection& connection_;
   sd_bus* bus_;
   uint64_t message_id_ = 0;
   const sd_bus_message* last_message_ = nullptr;
@@ -53,8 +56,10 @@ class ObjectTree final : private RegistryListener {
   Gate gate_;
   ServiceContext context_;
   ManagerObject manager_;
-  std::map<unsigned, std::unique_ptr<DeviceObject>> devices_;
-  std::map<PartitionKey, std::unique_ptr<PartitionObject>> partitions_;
+  DeviceInterface devices_;
+  PartitionInterface partitions_;
+  BusSlot devices_list_;
+  BusSlot partitions_list_;
   std::unique_ptr<Scheduler::Registration> count_timer_;
 };
 

@@ -59,29 +59,27 @@ Task<void> answer_with(Task<Answer> task, Result result) {
   }
 }
 
-// How an answer becomes the results of a method. `object` is whose method it is:
-// a reply that comes when the object is gone must not be sent, as sd-bus checks it
-// against the method's description, which went with the object. (It does not
-// check errors.)
-template <typename Convert, typename... Results>
+// How an answer becomes the results of a method. `Result` is sdbus::Result, or has its
+// members. sd-bus checks results against the method's description: where that goes with
+// the object, `object` tells whether it is still there. (It does not check errors.)
+template <typename Result, typename Convert>
 struct Reply {
   std::shared_ptr<void> connection;  // the first, to go last: the result refers to it
-  sdbus::Result<Results...> result;
-  Convert convert;
+  Result result;
+  Convert convert;  // makes a tuple of the results
   std::weak_ptr<void> object;
 
   template <typename Answer>
   void give(const Answer& answer) const {
     send(convert(answer));
   }
-  void returnResults() const { send(std::tuple<Results...>()); }
+  void returnResults() const { send(std::tuple()); }
   void returnError(const sdbus::Error& error) const { result.returnError(error); }
 
  private:
+  template <typename... Results>
   void send(const std::tuple<Results...>& results) const {
-    if (object.expired()) {
-      throw loop::Error(loop::Errc::not_attached, "the device was detached while the call was under way");
-    }
+    if (object.expired()) throw loop::Error(loop::Errc::failed, "the connection was closed meanwhile");
     std::apply([this](const Results&... each) { result.returnResults(each...); }, results);
   }
 };
@@ -98,22 +96,19 @@ inline void refuse_crowd(const ServiceContext& context) {
 
 // Runs a call as a task of its own. `convert` makes a tuple of the method's
 // results from what the task returns.
-template <typename Answer, typename Convert, typename... Results>
-void answer_call(ServiceContext& context, const std::shared_ptr<void>& object,
-                 sdbus::Result<Results...>&& result, Task<Answer> task, Convert convert) {
-  using Reply = detail::Reply<Convert, Results...>;
+template <typename Result, typename Answer, typename Convert>
+void answer_call(ServiceContext& context, const std::shared_ptr<void>& object, Result&& result,
+                 Task<Answer> task, Convert convert) {
+  using Reply = detail::Reply<Result, Convert>;
   refuse_crowd(context);
   context.calls.start(detail::answer_with<Answer, Reply>(
       std::move(task), Reply{context.alive(), std::move(result), std::move(convert), object}));
 }
 
-inline void answer_call(ServiceContext& context, const std::shared_ptr<void>& object,
-                        sdbus::Result<>&& result, Task<void> task) {
-  const auto nothing = [] { return std::tuple<>(); };
-  using Reply = detail::Reply<decltype(nothing)>;
-  refuse_crowd(context);
-  context.calls.start(detail::answer_with<void, Reply>(
-      std::move(task), Reply{context.alive(), std::move(result), nothing, object}));
+template <typename Result>
+void answer_call(ServiceContext& context, const std::shared_ptr<void>& object, Result&& result,
+                 Task<void> task) {
+  answer_call(context, object, std::move(result), std::move(task), [] { return std::tuple(); });
 }
 
 }  // namespace loopd
