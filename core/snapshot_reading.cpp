@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
+#include <tuple>
 
 #include "core/host_root.hpp"
 #include "core/loop_kernel.hpp"
@@ -109,6 +110,16 @@ bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
     return false;
   }
   return read_volatile(kernel, snapshot);
+}
+
+bool copy_volatile(const DeviceSnapshot& from, DeviceSnapshot& to) {
+  const auto parts = [](auto& snapshot) {
+    return std::tie(snapshot.backing_file, snapshot.backing_file_deleted, snapshot.autoclear,
+                    snapshot.direct_io, snapshot.block_size);
+  };
+  if (parts(from) == parts(to)) return false;
+  parts(to) = parts(from);
+  return true;
 }
 
 FileIdentity backing_identity(const loop_info64& info) {

@@ -41,4 +41,8 @@ bool read_backing_file(const LoopKernel& kernel, DeviceSnapshot& snapshot);
 // attachment any more.
 bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot);
 
+// What refresh_volatile() reads, from one snapshot of an attachment to another. False: they
+// are the same.
+bool copy_volatile(const DeviceSnapshot& from, DeviceSnapshot& to);
+
 }  // namespace loop

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "dbus/find_operations.hpp"
 
+#include <exception>
 #include <memory>
 #include <utility>
 
@@ -90,10 +91,8 @@ Task<std::vector<std::string>> FindOperations::find_by_path(Caller caller, std::
 }
 
 Task<FindOperations::Listing> FindOperations::list_devices() {
+  co_await refresh_all();
   Listing listing;
-  for (const auto& [number, device] : context_.parts.registry.devices()) {
-    refresh(number);
-  }
   for (const auto& [number, device] : context_.parts.registry.devices()) {
     listing.emplace_back(device.path(), device.snapshot.dev_path(),
                          loop::escape_to_utf8(device.snapshot.backing_file), device.snapshot.reference);
@@ -109,6 +108,62 @@ void FindOperations::refresh(unsigned number) {
   // Detached this moment: its event is on its way and withdraws it.
   if (!loop::refresh_volatile(context_.parts.loops.kernel(), fresh.snapshot)) return;
   context_.parts.registry.publish(std::move(fresh));
+}
+
+Task<void> FindOperations::refresh_all() {
+  const uint64_t ours = ++asked_;
+  const auto turn = co_await turns_.acquire(0);
+  if (ours <= answered_to_) co_return;
+  co_await look_at_all();
+}
+
+Task<void> FindOperations::look_at_all() {
+  answered_to_ = asked_;
+  const auto work = [&kernel = context_.parts.loops.kernel(), looks = looks_at_all()]() mutable {
+    for (Look& look : looks) look.attached = loop::refresh_volatile(kernel, look.snapshot);
+    return std::move(looks);
+  };
+  const std::vector<Look> looks = co_await on_worker(context_.parts.scheduler, kernel_lane, work);
+  for (const Look& look : looks) publish(look);
+}
+
+std::vector<FindOperations::Look> FindOperations::looks_at_all() const {
+  std::vector<Look> looks;
+  looks.reserve(context_.parts.registry.devices().size());
+  for (const auto& [number, device] : context_.parts.registry.devices()) {
+    looks.push_back({device.snapshot, context_.parts.loops.claims().count(number)});
+  }
+  return looks;
+}
+
+// Not over what an operation has published since the look began, or is about to.
+void FindOperations::publish(const Look& look) {
+  const unsigned number = look.snapshot.number;
+  const auto& claims = context_.parts.loops.claims();
+  const Device* device = context_.parts.registry.find(number);
+  if (!look.attached || device == nullptr) return;
+  if (device->snapshot.disk_sequence != look.snapshot.disk_sequence) return;
+  if (claims.claimed(number) || claims.count(number) != look.claims) return;
+  loop::DeviceSnapshot now = device->snapshot;
+  if (!loop::copy_volatile(look.snapshot, now)) return;
+  Device fresh = *device;
+  fresh.snapshot = std::move(now);
+  context_.parts.registry.publish(std::move(fresh));
+}
+
+void FindOperations::refresh_all_soon(TaskGroup& tasks) {
+  if (!std::exchange(background_waits_, true)) tasks.start(refresh_in_background());
+}
+
+Task<void> FindOperations::refresh_in_background() {
+  try {
+    const auto turn = co_await turns_.acquire(0);
+    background_waits_ = false;
+    co_await look_at_all();
+  } catch (const std::exception&) {
+    // No worker to be had. Nobody waits for this; the next one who asks makes another.
+    background_waits_ = false;
+  }
 }
 
 }  // namespace loopd

@@ -5,10 +5,13 @@
 #include <tuple>
 #include <vector>
 
+#include "core/device_snapshot.hpp"
 #include "core/image_probe.hpp"
 #include "core/unique_fd.hpp"
+#include "dbus/keyed_locks.hpp"
 #include "dbus/operation_context.hpp"
 #include "dbus/options.hpp"
+#include "dbus/task_group.hpp"
 
 namespace loopd {
 
@@ -16,7 +19,7 @@ namespace loopd {
 class FindOperations {
  public:
   // Borrowed.
-  explicit FindOperations(OperationContext& context) : context_(context) {}
+  explicit FindOperations(OperationContext& context) : context_(context), turns_(context.parts.scheduler) {}
 
   // What attaching would do, without doing it.
   struct ProbeResult {
@@ -38,10 +41,32 @@ class FindOperations {
   // difference soon.
   void refresh(unsigned number);
 
+  // The same of all devices, on a worker: thousands would hold up the event loop. Who asks
+  // while one look is under way shares the next.
+  Task<void> refresh_all();
+
+  // Begins that in `tasks`, once for all who ask before it begins.
+  void refresh_all_soon(TaskGroup& tasks);
+
  private:
+  struct Look {
+    loop::DeviceSnapshot snapshot;
+    uint64_t claims = 0;  // on its number, so far
+    bool attached = true;
+  };
+
+  std::vector<Look> looks_at_all() const;
+  void publish(const Look& look);
+  Task<void> look_at_all();  // to be called with the turn
+  Task<void> refresh_in_background();
+
   std::vector<std::string> backed_by(const loop::FileIdentity& file) const;
 
   OperationContext& context_;
+  KeyedLocks<int> turns_;     // of refresh_all(); one key
+  uint64_t asked_ = 0;        // for refresh_all(), how often
+  uint64_t answered_to_ = 0;  // up to whom the last one that has begun is for
+  bool background_waits_ = false;
 };
 
 }  // namespace loopd

@@ -18,6 +18,11 @@ namespace {
 // What the others are told does not depend on it.
 void told(int) {}
 
+bool is_member(sd_bus_message* message, std::string_view name) {
+  const char* member = sd_bus_message_get_member(message);
+  return member != nullptr && member == name;
+}
+
 // Such as sd-bus takes it for its own. Null: no memory.
 char** to_strv(const std::vector<std::string>& strings) {
   auto** strv = static_cast<char**>(std::calloc(strings.size() + 1, sizeof(char*)));
@@ -94,10 +99,13 @@ uint64_t ObjectTree::message_id() {
   sd_bus_message* message = sd_bus_get_current_message(bus_);
   uint64_t cookie = 0;
   if (message == nullptr || sd_bus_message_get_cookie(message, &cookie) < 0) return 0;
-  // A freed message's address is used again, with another cookie.
-  if (message != last_message_ || cookie != last_cookie_) {
-    last_message_ = message;
+  if (is_member(message, "GetManagedObjects")) return 0;  // looked at all together
+  // Each client counts its messages, and no two clients of a bus ever have one name.
+  const char* sender = sd_bus_message_get_sender(message);
+  const std::string_view name = sender ? sender : "";
+  if (cookie != last_cookie_ || name != last_sender_) {
     last_cookie_ = cookie;
+    last_sender_ = name;
     ++message_id_;
   }
   return message_id_;
@@ -112,19 +120,15 @@ size_t ObjectTree::managed_size() {
 }
 
 // Introspection asks for children, GetManagedObjects for all that is below: sd-bus asks
-// the same of us for both.
-bool ObjectTree::is_introspected() const {
-  sd_bus_message* message = sd_bus_get_current_message(bus_);
-  const char* member = message ? sd_bus_message_get_member(message) : nullptr;
-  return member != nullptr && std::string_view(member) == "Introspect";
-}
-
-// Where it introspects a device, sd-bus asks on its way up to the vtable here too, and
-// takes any answer for all there is.
+// the same of us for both. And where it introspects a device, it asks here too, on its way
+// up to the vtable, and takes any answer for all there is.
 int ObjectTree::list_below_root(sd_bus*, const char* path, void* self, char*** paths, sd_bus_error*) {
   if (std::string_view(path) != root_path) return 0;
-  const auto* tree = static_cast<ObjectTree*>(self);
-  const bool children_only = tree->is_introspected();
+  auto* tree = static_cast<ObjectTree*>(self);
+  sd_bus_message* message = sd_bus_get_current_message(tree->bus_);
+  const bool children_only = message != nullptr && is_member(message, "Introspect");
+  // The answer is what was told so far. What the kernel changed without telling comes as signals.
+  if (!children_only) tree->context_.operations.finding().refresh_all_soon(tree->context_.calls);
   return give_paths(paths, [&](std::vector<std::string>& objects) {
     for (const auto& [number, device] : tree->context_.operations.registry().devices()) {
       objects.push_back(device.path());

@@ -39,7 +39,6 @@ class ObjectTree final : private RegistryListener {
   BusSlot add_object_list(const char* path, sd_bus_node_enumerator_t list);
   static int list_below_root(sd_bus*, const char* path, void* self, char*** paths, sd_bus_error*);
   static int list_below_device(sd_bus*, const char* path, void* self, char*** paths, sd_bus_error*);
-  bool is_introspected() const;
 
   void device_added(const Device& device) override;
   void device_removed(const Device& device) override;
@@ -50,8 +49,8 @@ class ObjectTree final : private RegistryListener {
                          const std::vector<std::string>& properties) override;
 
   sd_bus* bus_;
-  uint64_t message_id_ = 0;
-  const sd_bus_message* last_message_ = nullptr;
+  uint64_t message_id_ = 0;  // of the message that has these two
+  std::string last_sender_;
   uint64_t last_cookie_ = 0;
   Gate gate_;
   ServiceContext context_;

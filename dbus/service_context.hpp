@@ -27,7 +27,8 @@ struct ServiceContext : ServiceParts {
   // Who sent the message that is being dispatched on this connection. The
   // message is looked at before the first wait, the bus asked afterwards.
   std::function<Task<Caller>()> caller;
-  // Tells one message that is being dispatched from the next; 0: none is.
+  // Tells one message that asks for a device from the next; 0: none is being dispatched, or
+  // one that asks for all.
   std::function<uint64_t()> message_id;
   // Keeps the connection: whoever is asked on the way of a call, and the reply,
   // refer to it, and it may break meanwhile.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // Wiring only: makes the parts, connects them, runs the event loop.
+#include <malloc.h>
 #include <sdbus-c++/sdbus-c++.h>
 #include <signal.h>
 #include <systemd/sd-daemon.h>
@@ -221,6 +222,9 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   // Helpers are watched by other means; the kernel is to bury them.
   ::signal(SIGCHLD, SIG_IGN);
+  // Not an arena for every worker: what is freed in one is of no use to another, and the
+  // service would grow with the crowd it once served.
+  ::mallopt(M_ARENA_MAX, 2);
   try {
     loopd::PassedDescriptors passed = loopd::take_passed_descriptors();
     if (passed.host_root) loop::use_host_root(std::move(passed.host_root));

@@ -219,6 +219,28 @@ TEST_F(Attach, ShowsDirectIoThatSomebodyElseSwitchedOn) {
   EXPECT_TRUE(root().wait_for([&] { return root().changed_property(object, "DirectIO").has_value(); }));
 }
 
+// The list itself is what was told so far; thousands of devices are not looked at in between.
+TEST_F(Attach, ToldInTheListOfAllIsFollowedByWhatChangedWithoutAnEvent) {
+  const ScratchFile file(MiB, "before");
+  const std::string object = attach(file);
+  ASSERT_FALSE(object.empty());
+  const std::string moved = scratch_directory() + "/elsewhere";
+  // No event, and no change of the file: the directory above it is another one.
+  const std::string directory = scratch_directory() + "/directory";
+  ASSERT_EQ(::mkdir(directory.c_str(), 0700), 0);
+  ASSERT_EQ(::rename(file.path().c_str(), (directory + "/image").c_str()), 0);
+  ASSERT_TRUE(root().wait_for(
+      [&] { return root().property(object, "BackingFile").values.at(0) == text(directory + "/image"); }));
+  ASSERT_EQ(::rename(directory.c_str(), moved.c_str()), 0);
+  ASSERT_TRUE(succeeds(root().managed_objects()));
+  EXPECT_TRUE(root().wait_for([&] {
+    const auto told = root().changed_property(object, "BackingFile");
+    return told && *told == text(moved + "/image");
+  }));
+  ASSERT_EQ(::rename((moved + "/image").c_str(), file.path().c_str()), 0);
+  ::rmdir(moved.c_str());
+}
+
 TEST_F(Attach, KeepsAReferenceOf62Bytes) {
   const ScratchFile file(MiB);
   const std::string reference = std::string(58, 'r') + "\xC3\xA4\xC3\xB6";  // the last ones are ä and ö

@@ -303,6 +303,22 @@ TEST_F(BadInput, AnObjectThatDoesNotExistIsAnError) {
   EXPECT_FALSE(root().device(std::string(root_path) + "/loopX", "Remove").ok());
 }
 
+TEST_F(BadInput, AnotherSpellingOfAnObjectsPathIsNoObject) {
+  const ScratchFile file(8 * MiB);
+  partition(file, gpt_with_five_partitions);
+  const std::string object = attach(file, {{"partition-scan", boolean(true)}});
+  ASSERT_FALSE(object.empty());
+  const std::string number = std::to_string(number_of(object));
+  const std::string stem = std::string(root_path) + "/loop";
+  for (const std::string& other :
+       {stem + "0" + number, stem + number + "x", stem + number + "/p01", stem + number + "/p6",
+        stem + number + "/p1/p1", stem + number + "/1", stem + "18446744073709551616", stem}) {
+    EXPECT_TRUE(fails_with(root().device(other, "Resize"), unknown_object)) << other;
+    EXPECT_FALSE(root().properties(other).ok()) << other;
+  }
+  EXPECT_FALSE(root().device(object + "/p1", "Remove").ok());
+}
+
 TEST_F(BadInput, PropertiesCannotBeWritten) {
   const ScratchFile file(MiB);
   const std::string object = attach(file);

@@ -74,6 +74,19 @@ class Contract : public Bus {
     return interfaces_in(reply.ok() ? reply.values.at(0).text : std::string());
   }
 
+  std::set<std::string> nodes_of(const std::string& object) {
+    const Reply reply = root().call(
+        {.object = object, .interface = "org.freedesktop.DBus.Introspectable", .member = "Introspect"});
+    EXPECT_TRUE(succeeds(reply));
+    const std::string xml = reply.ok() ? reply.values.at(0).text : std::string();
+    std::set<std::string> nodes;
+    const std::regex child("<node name=\"([^\"]*)\"");
+    for (std::sregex_iterator found(xml.begin(), xml.end(), child), end; found != end; ++found) {
+      nodes.insert((*found)[1]);
+    }
+    return nodes;
+  }
+
   // GetAll gives the contract's properties, with their types, and no other.
   void expect_properties(const std::string& object, const std::string& interface) {
     Interface shown;
@@ -117,6 +130,10 @@ TEST_F(Contract, IsWhatADeviceAndAPartitionShow) {
   ASSERT_FALSE(object.empty());
   EXPECT_EQ(introspect(object)[device_interface], contract_[device_interface]);
   EXPECT_EQ(introspect(object + "/p1")[partition_interface], contract_[partition_interface]);
+  // Children alone, not theirs.
+  EXPECT_FALSE(nodes_of(root_path).contains(object.substr(object.rfind('/') + 1) + "/p1"));
+  EXPECT_TRUE(nodes_of(root_path).contains(object.substr(object.rfind('/') + 1)));
+  EXPECT_EQ(nodes_of(object), (std::set<std::string>{"p1", "p2", "p3", "p4", "p5"}));
 }
 
 TEST_F(Contract, NamesEveryPropertyThatIsThere) {

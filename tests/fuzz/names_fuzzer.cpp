@@ -11,6 +11,8 @@
 #include "core/snapshot_reading.hpp"
 #include "core/utf8.hpp"
 #include "core/value_text.hpp"
+#include "dbus/names.hpp"
+#include "dbus/object_path.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 
 namespace loop::testing {
@@ -40,6 +42,14 @@ void check_device_path(const std::string& text) {
   }
 }
 
+void check_object_path(const std::string& text) {
+  const auto parsed = loopd::parse_path(text);
+  if (!parsed) return;
+  std::string path = std::string(loopd::root_path) + "/loop" + std::to_string(parsed->device);
+  if (parsed->partition) path += "/p" + std::to_string(*parsed->partition);
+  must(path == text, "an object has one path");
+}
+
 void check_escapes(std::string_view text) {
   must(is_utf8(escape_to_utf8(text)), "what is escaped is UTF-8");
   const std::string name = encode_for_udev(text);
@@ -57,6 +67,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   check_reference(text);
   check_device_path(text);
   check_device_path("/dev/" + text);
+  check_object_path(text);
+  check_object_path(std::string(loopd::root_path) + "/loop" + text);
   check_escapes(text);
   loop::parse_device_number(text);
   return 0;

@@ -565,6 +565,26 @@ TEST_F(AnAttachment, KeepsItsClaimUntilWhoeverCommittedItReleasesIt) {
   EXPECT_FALSE(manager.claims().claimed(0));
 }
 
+// The kernel offers the same number as long as nothing is bound to it.
+TEST_F(AnAttachment, TakesTheNextFreeNodeWhereAnotherIsAtWorkOnTheOneOffered) {
+  FakeLoopKernel kernel;
+  LoopManager manager(kernel, &records_);
+  const NumberClaims::Claim claim = manager.claim(0);
+  kernel.foreign_attach(1, 64 * kib);
+  const Attachment attachment = manager.attach(plain_request());
+  EXPECT_EQ(attachment.snapshot().number, 2U);
+  EXPECT_EQ(kernel.numbers().size(), 8U) << "a node was made though one is free";
+}
+
+TEST_F(AnAttachment, MakesANodeWhereEveryFreeOneIsBeingWorkedOn) {
+  FakeLoopKernel kernel({.static_devices = 2});
+  LoopManager manager(kernel, &records_);
+  const NumberClaims::Claim first = manager.claim(0);
+  const NumberClaims::Claim second = manager.claim(1);
+  const Attachment attachment = manager.attach(plain_request());
+  EXPECT_EQ(attachment.snapshot().number, 2U);
+}
+
 TEST_F(AnAttachment, CanBeMovedWithoutBeingUndone) {
   FakeLoopKernel kernel;
   LoopManager manager(kernel, &records_);
