@@ -111,7 +111,10 @@ uint64_t ObjectTree::message_id() {
   return message_id_;
 }
 
+// Of what was told so far, which is what the reply is made of. What the kernel changed
+// without telling comes as signals, after it.
 size_t ObjectTree::managed_size() {
+  context_.operations.finding().refresh_all_soon(context_.calls);
   size_t bytes = 0;
   for (const auto& [number, device] : context_.operations.registry().devices()) {
     bytes += loopd::managed_size(device);
@@ -124,11 +127,9 @@ size_t ObjectTree::managed_size() {
 // up to the vtable, and takes any answer for all there is.
 int ObjectTree::list_below_root(sd_bus*, const char* path, void* self, char*** paths, sd_bus_error*) {
   if (std::string_view(path) != root_path) return 0;
-  auto* tree = static_cast<ObjectTree*>(self);
+  const auto* tree = static_cast<ObjectTree*>(self);
   sd_bus_message* message = sd_bus_get_current_message(tree->bus_);
   const bool children_only = message != nullptr && is_member(message, "Introspect");
-  // The answer is what was told so far. What the kernel changed without telling comes as signals.
-  if (!children_only) tree->context_.operations.finding().refresh_all_soon(tree->context_.calls);
   return give_paths(paths, [&](std::vector<std::string>& objects) {
     for (const auto& [number, device] : tree->context_.operations.registry().devices()) {
       objects.push_back(device.path());

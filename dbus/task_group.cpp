@@ -4,6 +4,7 @@
 namespace loopd {
 
 void TaskGroup::start(Task<void> task) {
+  if (closed_) return;
   const uint64_t id = next_id_++;
   const auto root = roots_.emplace(id, run(std::move(task), id)).first;
   root->second.resume();

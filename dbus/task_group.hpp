@@ -25,11 +25,15 @@ class TaskGroup {
   TaskGroup(const TaskGroup&) = delete;
   TaskGroup& operator=(const TaskGroup&) = delete;
 
-  // Runs the task until it first waits.
+  // Runs the task until it first waits. After clear() it is destroyed as it is.
   void start(Task<void> task);
 
-  // Destroys the tasks that still wait, and what they hold.
-  void clear() { roots_.clear(); }
+  // Destroys the tasks that still wait, and what they hold. For the end: what a task
+  // would start as it dies would come into the midst of that.
+  void clear() {
+    closed_ = true;
+    roots_.clear();
+  }
 
   bool empty() const { return roots_.empty(); }
   size_t size() const { return roots_.size(); }
@@ -69,6 +73,7 @@ class TaskGroup {
   std::map<uint64_t, Root> roots_;
   std::vector<uint64_t> finished_;
   uint64_t next_id_ = 0;
+  bool closed_ = false;
 };
 
 }  // namespace loopd

@@ -207,7 +207,7 @@ TEST_F(Peer, LeaseEndsAlsoWhenTheServiceIsKilled) {
   stack().stop_loopd(SIGKILL);
   EXPECT_TRUE(is_attached(number));
   stack().start_loopd();
-  EXPECT_FALSE(is_attached(number));
+  EXPECT_TRUE(root().wait_for([&] { return !is_attached(number); }));
 }
 
 TEST_F(Peer, WhoConnectsWhileNoServiceRunsIsServedByTheNext) {
