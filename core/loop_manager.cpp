@@ -122,13 +122,13 @@ Attachment LoopManager::attach(const AttachRequest& request) {
   validate(request, file);
   const unsigned block_size =
       request.probe_block_size ? kernel_.find_image_block_size(request, file) : request.block_size;
-  bool fresh = false;
+  std::set<unsigned> lost;
   for (int attempt = 0; attempt < attach_attempts; ++attempt) {
     Attachment attachment(*this);
-    if (!open_free_node(request, attachment, fresh) || !configure(request, file, block_size, attachment)) {
+    if (!open_free_node(request, attachment, lost) || !configure(request, file, block_size, attachment)) {
       // Somebody is at the number that the kernel calls free, and it would offer
-      // it again and again: have a new one made.
-      fresh = true;
+      // it again and again.
+      lost.insert(attachment.snapshot_.number);
       attachment.lost_ = true;
       continue;
     }
@@ -152,10 +152,12 @@ Attachment LoopManager::attach(const AttachRequest& request) {
 }
 
 // Finds a device, opens it and locks it. False: lost it to somebody, try another.
-bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attachment, bool fresh) {
+bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attachment,
+                                 const std::set<unsigned>& lost) {
   const auto control = open_loop_control(kernel_);
   const unsigned static_devices = kernel_.static_devices();  // throws, if at all, while there is no node
   DeviceSnapshot& snapshot = attachment.snapshot_;
+  bool fresh = false;
   {
     // LOOP_CTL_GET_FREE reserves nothing. Lock order: loop-control, then the
     // device; both dropped or held only for moments, never across LOOP_CONFIGURE,
@@ -172,9 +174,12 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
       number = static_cast<int>(*request.number);
       attachment.made_node_ = r >= 0;
     } else {
-      number = fresh ? control->add(-1) : control->get_free();
-      if (number >= 0 && is_taken(static_cast<unsigned>(number))) {
-        const auto other = find_free_above(static_cast<unsigned>(number));
+      // Where there is none, it makes one: not to be asked for one that will not be used.
+      if (lost.empty()) number = control->get_free();
+      if (!lost.empty() || (number >= 0 && is_taken(static_cast<unsigned>(number)))) {
+        const unsigned offered = lost.empty() ? static_cast<unsigned>(number) : *lost.begin();
+        const auto other = find_free_above(offered, lost);
+        fresh = !other;
         number = other ? static_cast<int>(*other) : control->add(-1);
       }
       if (number < 0) {
@@ -225,9 +230,9 @@ bool LoopManager::is_taken(unsigned number) const {
 // The kernel offers the same lowest number to everybody who asks at the same time. A
 // free node above it is better than a new one, which is an event, work for udev, and a disk
 // more that stays. Whether it is still free shows when it is bound.
-std::optional<unsigned> LoopManager::find_free_above(unsigned offered) const {
+std::optional<unsigned> LoopManager::find_free_above(unsigned offered, const std::set<unsigned>& lost) const {
   for (unsigned number = offered + 1; number <= offered + search_width; ++number) {
-    if (is_taken(number) || kernel_.has_attribute(number, "loop")) continue;
+    if (is_taken(number) || lost.contains(number) || kernel_.has_attribute(number, "loop")) continue;
     if (!kernel_.has_attribute(number, "dev")) return {};
     return number;
   }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "core/attach_request.hpp"
@@ -96,9 +97,10 @@ class LoopManager {
  private:
   friend class Attachment;
 
-  bool open_free_node(const AttachRequest& request, Attachment& attachment, bool fresh);
+  // `lost`: numbers that somebody else was seen to have won.
+  bool open_free_node(const AttachRequest& request, Attachment& attachment, const std::set<unsigned>& lost);
   bool is_taken(unsigned number) const;
-  std::optional<unsigned> find_free_above(unsigned offered) const;
+  std::optional<unsigned> find_free_above(unsigned offered, const std::set<unsigned>& lost) const;
   bool configure(const AttachRequest& request, const BackingFile& file, unsigned block_size,
                  Attachment& attachment);
   void verify(const AttachRequest& request, unsigned block_size, Attachment& attachment);

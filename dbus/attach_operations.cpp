@@ -153,9 +153,14 @@ Task<loop::Attachment> AttachOperations::attach_in_kernel(loop::AttachRequest re
     attached.keep_alive(way);
     return attached;
   };
-  loop::Attachment attachment =
-      co_await context_.on_patient_worker(WorkLane{uid, true}, "file", std::move(work));
-  co_return attachment;
+  try {
+    loop::Attachment attachment =
+        co_await context_.on_patient_worker(WorkLane{uid, true}, "file", std::move(work));
+    co_return attachment;
+  } catch (...) {
+    context_.parts.follower.settle();
+    throw;
+  }
 }
 
 // Undoes the attachment where udev is not done with its partitions in time.
@@ -181,7 +186,7 @@ Target AttachOperations::publish(loop::Attachment& attachment) {
                      loop::kernel_name(target.number) + " for user " +
                      std::to_string(attachment.record().owner));
   attachment.commit().release();
-  context_.parts.follower.settle(target.number);
+  context_.parts.follower.settle();
   return target;
 }
 

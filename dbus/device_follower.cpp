@@ -136,6 +136,12 @@ void DeviceFollower::settle(unsigned number) {
   if (meanwhile_.erase(number) != 0) start_look(number);
 }
 
+void DeviceFollower::settle() {
+  std::vector<unsigned> numbers;
+  for (const auto& [number, what] : meanwhile_) numbers.push_back(number);
+  for (const unsigned number : numbers) settle(number);
+}
+
 // Events come in bursts; those that come before the look has begun share it.
 void DeviceFollower::start_look(unsigned number) {
   note(number);
@@ -221,6 +227,8 @@ std::optional<bool> DeviceFollower::overtaken(unsigned number, uint64_t claims) 
 Task<bool> DeviceFollower::look_once(unsigned number) {
   loop::LoopKernel& kernel = loops_.kernel();
   const uint64_t claims = loops_.claims().count(number);
+  // What would be seen is half-way, and may be published and done with when it comes back.
+  if (const auto done = overtaken(number, claims)) co_return *done;
   co_await sync_if_rewritten(number);
   std::optional<loop::Examination> found = co_await on_worker(
       scheduler_, kernel_lane, [&kernel, number] { return loop::examine(kernel, number); });

@@ -70,6 +70,8 @@ class DeviceFollower {
   // To be called when a claim on a number was released: looks at what happened
   // to it meanwhile.
   void settle(unsigned number);
+  // The same for every number: an attach that loses some to others had claims on those, too.
+  void settle();
 
   // The same, but looks in any case.
   void look_again(unsigned number) {

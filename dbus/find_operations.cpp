@@ -130,13 +130,15 @@ Task<void> FindOperations::look_at_all() {
 std::vector<FindOperations::Look> FindOperations::looks_at_all() const {
   std::vector<Look> looks;
   looks.reserve(context_.parts.registry.devices().size());
+  const auto& claims = context_.parts.loops.claims();
   for (const auto& [number, device] : context_.parts.registry.devices()) {
-    looks.push_back({device.snapshot, context_.parts.loops.claims().count(number)});
+    if (!claims.claimed(number)) looks.push_back({device.snapshot, claims.count(number)});
   }
   return looks;
 }
 
-// Not over what an operation has published since the look began, or is about to.
+// Not over what an operation has published since the look began, or is about to. What
+// is half-way under one was not looked at.
 void FindOperations::publish(const Look& look) {
   const unsigned number = look.snapshot.number;
   const auto& claims = context_.parts.loops.claims();
