@@ -145,22 +145,24 @@ void AttachOperations::promise(const Caller& caller, bool lease, loop::Attachmen
 // waits any more, the attachment undoes itself there.
 Task<loop::Attachment> AttachOperations::attach_in_kernel(loop::AttachRequest request) {
   const uid_t uid = request.terms.owner;
-  auto work = [&helpers = context_.parts.helpers,
+  auto work = [&helpers = context_.parts.helpers, &scheduler = context_.parts.scheduler,
+               &follower = context_.parts.follower,
                shared = std::make_shared<loop::AttachRequest>(std::move(request))] {
     const std::shared_ptr<loop::KernelWay> way =
         helpers.way(shared->terms.served_locally, shared->terms.owner);
-    loop::Attachment attached = way->manager().attach(*shared);
-    attached.keep_alive(way);
-    return attached;
+    try {
+      loop::Attachment attached = way->manager().attach(*shared);
+      attached.keep_alive(way);
+      return attached;
+    } catch (...) {
+      // Whether or not anybody still waits: the claims that it had are gone by now.
+      scheduler.post([&follower] { follower.settle(); });
+      throw;
+    }
   };
-  try {
-    loop::Attachment attachment =
-        co_await context_.on_patient_worker(WorkLane{uid, true}, "file", std::move(work));
-    co_return attachment;
-  } catch (...) {
-    context_.parts.follower.settle();
-    throw;
-  }
+  loop::Attachment attachment =
+      co_await context_.on_patient_worker(WorkLane{uid, true}, "file", std::move(work));
+  co_return attachment;
 }
 
 // Undoes the attachment where udev is not done with its partitions in time.

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <thread>
 
 #include "tests/bus/bus_fixture.hpp"
 
@@ -19,6 +21,14 @@ class Attach : public Bus {
 dev_t device_number(const std::string& node) {
   struct stat st {};
   return ::stat(node.c_str(), &st) == 0 ? st.st_rdev : 0;
+}
+
+size_t nodes_there() {
+  size_t nodes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/block")) {
+    if (entry.path().filename().string().starts_with("loop")) ++nodes;
+  }
+  return nodes;
 }
 
 TEST_F(Attach, GivesTheFileOfADescriptorADevice) {
@@ -297,6 +307,33 @@ TEST_F(Attach, AttachesMoreThanTheKernelsStaticDevices) {
   const Value managed = root().managed_objects().values.at(0);
   for (const std::string& object : objects) EXPECT_NE(managed.find(object), nullptr) << object;
   for (const std::string& object : objects) expect_removed(object);
+}
+
+// Numbers pass from one to the other at once: what somebody saw of the device before must
+// not take away the one that was just promised. And the free nodes there are suffice.
+TEST_F(Attach, IsThereForWhoGotTheAnswerHoweverFastNumbersAreUsedAgain) {
+  constexpr unsigned crowd = 12;
+  constexpr unsigned each = 40;
+  const size_t nodes_before = nodes_there();
+  std::vector<std::string> failures(crowd);
+  std::vector<std::unique_ptr<ScratchFile>> files;
+  for (unsigned i = 0; i < crowd; ++i) files.push_back(std::make_unique<ScratchFile>(64 * KiB));
+  {
+    std::vector<std::jthread> threads;
+    for (unsigned i = 0; i < crowd; ++i) {
+      threads.emplace_back([&, i] {
+        BusClient client(stack().address());
+        for (unsigned round = 0; round < each && failures[i].empty(); ++round) {
+          const Reply attached = client.attach(files[i]->fd());
+          failures[i] = attached.error;
+          if (!attached.ok()) break;
+          failures[i] = client.remove(attached.values.at(0).text, {{"keep-node", boolean(true)}}).error;
+        }
+      });
+    }
+  }
+  EXPECT_EQ(failures, std::vector<std::string>(crowd));
+  EXPECT_LE(nodes_there(), nodes_before + 4 * crowd) << "of " << crowd * each << " attachments";
 }
 
 TEST_F(Attach, ManyCallersAtOnceEachGetADeviceOfTheirOwn) {
