@@ -61,12 +61,14 @@ Duration count_wake_ups(Stage& stage, unsigned for_seconds, Figures& figures) {
   if (strace.wait(std::chrono::seconds(for_seconds))) throw std::runtime_error("strace ended at once");
   strace.signal(SIGINT);
   strace.wait();
-  // Of each thread strace tells that it waits: in a call that began before, and was
-  // left by strace's own end. Whatever else there is was a wake-up.
+  // Of each thread strace tells that it waits: in a call that began before, and was left
+  // unfinished, or by strace's own end. Whatever else there is was a wake-up.
   unsigned wake_ups = 0;
   std::ifstream lines(log);
   for (std::string line; std::getline(lines, line);) {
-    if (line.find("<detached ...>") == std::string::npos) ++wake_ups;
+    const bool waits = line.find("<detached ...>") != std::string::npos ||
+                       line.find("<unfinished ...>") != std::string::npos;
+    if (!waits) ++wake_ups;
   }
   figures["wake-ups"] = wake_ups;
   figures["seconds"] = for_seconds;
