@@ -44,10 +44,9 @@ class CallResult {
   }
 
   void returnError(const sdbus::Error& error) const {
-    const sd_bus_error answer = SD_BUS_ERROR_MAKE_CONST(error.getName().c_str(), error.getMessage().c_str());
-    if (const int r = sd_bus_reply_method_error(call_.get(), &answer); r < 0) {
-      throw sdbus::createError(-r, "cannot send an error");
-    }
+    const int r =
+        sd_bus_reply_method_errorf(call_.get(), error.getName().c_str(), "%s", error.getMessage().c_str());
+    if (r < 0) throw sdbus::createError(-r, "cannot send an error");
   }
 
  private:

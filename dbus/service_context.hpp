@@ -98,7 +98,7 @@ inline void refuse_crowd(const ServiceContext& context) {
 // Runs a call as a task of its own. `convert` makes a tuple of the method's
 // results from what the task returns.
 template <typename Result, typename Answer, typename Convert>
-void answer_call(ServiceContext& context, const std::shared_ptr<void>& object, Result&& result,
+void answer_call(ServiceContext& context, const std::shared_ptr<void>& object, Result result,
                  Task<Answer> task, Convert convert) {
   using Reply = detail::Reply<Result, Convert>;
   refuse_crowd(context);
@@ -107,7 +107,7 @@ void answer_call(ServiceContext& context, const std::shared_ptr<void>& object, R
 }
 
 template <typename Result>
-void answer_call(ServiceContext& context, const std::shared_ptr<void>& object, Result&& result,
+void answer_call(ServiceContext& context, const std::shared_ptr<void>& object, Result result,
                  Task<void> task) {
   answer_call(context, object, std::move(result), std::move(task), [] { return std::tuple(); });
 }
