@@ -97,14 +97,18 @@ std::string attach_with_lease() {
   return call_bytes({loopd::root_path, loopd::manager_interface, "Attach", {}, "ha{sv}"}, 1, body.bytes, 1);
 }
 
-std::string make_call(uint8_t choice, std::string_view options) {
+void send_call(int socket, uint8_t choice, std::string_view options, int file) {
   const Method& method = methods[(choice & 0x7F) % methods.size()];
+  const bool takes_file = *method.first == 'h';
   MessageWriter body;
-  if (*method.first == 'h') body.u32(0);
+  if (takes_file) body.u32(0);
   if (*method.first == 's') body.string("/image");
   write_dictionary(body, Bytes(options), (choice & 0x80) == 0);
-  return call_bytes({method.object, method.interface, method.name, {}, std::string(method.first) + "a{sv}"},
-                    2, body.bytes, *method.first == 'h' ? 1 : 0);
+  send_bytes(
+      socket,
+      call_bytes({method.object, method.interface, method.name, {}, std::string(method.first) + "a{sv}"}, 2,
+                 body.bytes, takes_file ? 1 : 0),
+      takes_file ? file : -1);
 }
 
 }  // namespace
@@ -117,11 +121,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   ServiceInProcess& service = services.get();
   {
-    const loop::UniqueFd socket = service.connect();
-    send_bytes(socket.get(), authentication + attach_with_lease(), file.get());
-    const std::string call = make_call(data[0], as_text(data + 1, size - 1));
+    const loop::UniqueFd socket = service.connect_authenticated();
+    send_bytes(socket.get(), attach_with_lease(), file.get());
     service.settle();
-    send_bytes(socket.get(), call, file.get());
+    must(service.kernel().bound_numbers().size() == 1, "there is a device to be changed");
+    send_call(socket.get(), data[0], as_text(data + 1, size - 1), file.get());
     service.settle();
   }
   services.input_ended();

@@ -2,16 +2,20 @@
 #include "tests/fuzz/service_in_process.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sdbus-c++/Types.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <syslog.h>
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <thread>
 
 #include "core/file_helpers.hpp"
 #include "core/loop_manager.hpp"
@@ -33,6 +37,9 @@ using namespace std::chrono_literals;
 
 // Longer than anything that is not stuck.
 constexpr auto patience = 20s;
+
+// Descriptors; fewer than are looked at.
+constexpr size_t most_lost = 64;
 
 // Paths that peers name lead into it.
 UniqueFd open_empty_root() {
@@ -115,6 +122,13 @@ UniqueFd ServiceInProcess::connect() {
   return socket;
 }
 
+UniqueFd ServiceInProcess::connect_authenticated() {
+  UniqueFd socket = connect();
+  send_bytes(socket.get(), authentication);
+  settle();
+  return socket;
+}
+
 void ServiceInProcess::settle() {
   const auto deadline = loopd::Clock::now() + patience;
   for (;;) {
@@ -152,14 +166,55 @@ void send_bytes(int socket, const std::string& bytes, int descriptor) {
   [[maybe_unused]] const ssize_t sent = ::sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
+OpenDescriptors open_descriptors() {
+  OpenDescriptors open;
+  std::array<pollfd, open.size()> asked{};
+  for (size_t i = 0; i < asked.size(); ++i) asked[i].fd = static_cast<int>(i);
+  must(::poll(asked.data(), asked.size(), 0) >= 0, "poll");
+  for (size_t i = 0; i < asked.size(); ++i) open[i] = (asked[i].revents & POLLNVAL) == 0;
+  return open;
+}
+
 ServiceInProcess& ServiceForInputs::get() {
-  if (!service_) service_ = std::make_unique<ServiceInProcess>();
+  if (service_) return *service_;
+  service_ = std::make_unique<ServiceInProcess>();
+  // What sd-event, and sdbus-c++ for variants, open at the first need stays.
+  static const sdbus::Variant first_variant(0);
+  service_->connect_authenticated();
+  service_->settle_without_peers();
+  open_before_ = open_descriptors();
+  if (open_with_service_ == 0) open_with_service_ = open_before_.count();
+  must(open_before_.count() == open_with_service_, "a service that ends closes its descriptors");
   return *service_;
 }
 
-void ServiceForInputs::input_ended() {
+void ServiceForInputs::input_ended(size_t lost_by_libsystemd) {
   service_->settle_without_peers();
-  if (!service_->kernel().bound_numbers().empty()) service_.reset();
+  // An attached device has descriptors of its own in the simulated kernel.
+  if (service_->kernel().bound_numbers().empty()) look_at_descriptors(lost_by_libsystemd);
+  if (lost_.count() >= most_lost || !service_->kernel().bound_numbers().empty()) end_service();
+}
+
+void ServiceForInputs::look_at_descriptors(size_t lost_by_libsystemd) {
+  // What nobody waits for any more is closed by a worker, which says nothing.
+  const auto deadline = loopd::Clock::now() + patience;
+  OpenDescriptors left = open_descriptors() & ~open_before_;
+  while (left.count() > lost_by_libsystemd) {
+    must(loopd::Clock::now() < deadline, "no descriptor is left open");
+    std::this_thread::yield();
+    left = open_descriptors() & ~open_before_;
+  }
+  lost_ |= left;
+  open_before_ |= left;
+}
+
+// Only when it has ended is it sure that the lost ones are nobody's.
+void ServiceForInputs::end_service() {
+  service_.reset();
+  for (size_t i = 0; i < lost_.size(); ++i) {
+    if (lost_[i]) ::close(static_cast<int>(i));
+  }
+  lost_.reset();
 }
 
 }  // namespace loop::testing

@@ -5,6 +5,7 @@
 // machine is touched, and an execution takes microseconds.
 #pragma once
 
+#include <bitset>
 #include <memory>
 #include <string>
 
@@ -20,6 +21,9 @@ class ServiceInProcess {
 
   // A peer that has said nothing yet.
   UniqueFd connect();
+
+  // One whose authentication is done: only after it does sd-bus take descriptors.
+  UniqueFd connect_authenticated();
 
   // The service has done all that follows from what it was sent.
   void settle();
@@ -44,15 +48,28 @@ void send_bytes(int socket, const std::string& bytes, int descriptor = -1);
 // What a peer says before its first message.
 extern const std::string authentication;
 
+// Of this process. Higher ones are not seen, as numbers are given from below.
+using OpenDescriptors = std::bitset<128>;
+OpenDescriptors open_descriptors();
+
 // A fuzzer's one service, made anew when an input has left a device attached: an
 // input that finds something finds it on its own, too.
 class ServiceForInputs {
  public:
   ServiceInProcess& get();
-  void input_ended();  // all peers have been closed
+
+  // All peers have been closed. No descriptor is left of what they did, but for at most
+  // so many that libsystemd has lost: it forgets those of a message whose header is wrong.
+  void input_ended(size_t lost_by_libsystemd = 0);
 
  private:
+  void look_at_descriptors(size_t lost_by_libsystemd);
+  void end_service();
+
   std::unique_ptr<ServiceInProcess> service_;
+  OpenDescriptors open_before_;
+  OpenDescriptors lost_;
+  size_t open_with_service_ = 0;
 };
 
 }  // namespace loop::testing
