@@ -12,7 +12,15 @@ import subprocess
 import sys
 import tempfile
 
-BASE = ['-print_final_stats=1', '-verbosity=1', '-rss_limit_mb=2048', '-timeout=30', '-max_len=4096']
+BASE = ['-print_final_stats=1', '-verbosity=1', '-rss_limit_mb=2048', '-timeout=30']
+
+# Bytes of an input. What is text repeats itself in longer ones.
+MAX_LENGTH = {'fstab': 1024, 'looptab': 1024, 'names': 1024}
+OTHER_MAX_LENGTH = 4096
+
+# An exception has all of AddressSanitizer's places for local variables looked at, and what is freed is kept from
+# being used again: both are made for programs that do more between two inputs than these.
+ASAN_OPTIONS = 'max_uar_stack_size_log=16:quarantine_size_mb=16'
 
 
 def has_engine(program):
@@ -20,18 +28,25 @@ def has_engine(program):
     return b'libFuzzer' in result.stdout + result.stderr
 
 
-def command(program, corpus, scratch, limits):
+def command(program, corpora, grown, limits):
+    name = program.name.removesuffix('_fuzzer')
     if not has_engine(program):
-        return [program, corpus]
+        return [program, corpora / name]
     findings = os.environ.get('LOOPD_FUZZ_FINDINGS', os.getcwd())
+    length = MAX_LENGTH.get(name, OTHER_MAX_LENGTH)
     # What is new goes to the first directory.
-    return [program, *BASE, *limits, f'-artifact_prefix={findings}/{program.name}-', scratch, corpus]
+    grown = grown / name
+    grown.mkdir(parents=True, exist_ok=True)
+    return [program, *BASE, *limits, f'-max_len={length}', f'-artifact_prefix={findings}/{program.name}-',
+            grown, corpora / name]
 
 
-def fuzz(program, corpora, limits):
-    corpus = corpora / program.name.removesuffix('_fuzzer')
+def fuzz(program, corpora, grown, limits):
+    options = ':'.join(filter(None, [os.environ.get('ASAN_OPTIONS'), ASAN_OPTIONS]))
     with tempfile.TemporaryDirectory() as scratch:
-        run = subprocess.run(command(program, corpus, scratch, limits), stdin=subprocess.DEVNULL,
+        grown = grown or pathlib.Path(scratch)
+        run = subprocess.run(command(program, corpora, grown, limits), stdin=subprocess.DEVNULL,
+                             env={**os.environ, 'ASAN_OPTIONS': options},
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     lines = run.stdout.decode(errors='replace').splitlines()
     return run.returncode, lines
@@ -47,6 +62,7 @@ def executions(lines):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--corpora', type=pathlib.Path, required=True)
+    parser.add_argument('--grown', type=pathlib.Path, help='where inputs that reach more are kept, for the next run')
     parser.add_argument('--seconds', type=int, default=8, help='for each, at most')
     parser.add_argument('--executions', type=int, default=-1, help='for each; then there is no limit of time')
     parser.add_argument('program', type=pathlib.Path, nargs='+')
@@ -60,7 +76,7 @@ def main():
     print(f'1..{len(arguments.program)}', flush=True)
     good = True
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        runs = [pool.submit(fuzz, program, arguments.corpora, limits) for program in arguments.program]
+        runs = [pool.submit(fuzz, program, arguments.corpora, arguments.grown, limits) for program in arguments.program]
         for number, (program, run) in enumerate(zip(arguments.program, runs), 1):
             code, lines = run.result()
             good = good and code == 0

@@ -108,7 +108,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string image(as_text(data + 1, std::min(size - 1, most_bytes)));
   const unsigned sector_size = (data[0] & 1) != 0 ? 4096 : 512;
   if ((data[0] & 2) == 0) repair_sums(image, sector_size);
-  const loop::UniqueFd file = memory_file(image_size);
+  static const loop::UniqueFd file = memory_file(0);
+  must(::ftruncate(file.get(), 0) == 0 && ::ftruncate(file.get(), image_size) == 0,
+       "the file is of zeros again");
   // The backup of a GPT is at the end.
   write_at(file.get(), (data[0] & 4) != 0 ? image_size - image.size() : 0, image);
   read(file.get(), sector_size);
