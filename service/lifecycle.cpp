@@ -111,15 +111,10 @@ void Lifecycle::leave() {
     log::warning("calls are still under way, leaving them");
     parts_.events.exit(EXIT_SUCCESS);
   });
-  if (const auto& bus = parts_.bus.connection()) {
-    bus->release_name([this] {
-      name_released_ = true;
-      end_if_done();
-    });
-    return;
-  }
-  name_released_ = true;
-  end_if_done();
+  parts_.bus.leave([this] {
+    name_released_ = true;
+    end_if_done();
+  });
 }
 
 void Lifecycle::end_if_done() {

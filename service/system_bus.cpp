@@ -82,6 +82,7 @@ int SystemBus::on_disconnected(sd_bus_message* signal, void* self, sd_bus_error*
 }
 
 void SystemBus::serve() {
+  if (leaving_) return;
   try {
     connection_ = BusConnection::make(sd_bus_ref(bus_.get()), parts_);
   } catch (const sdbus::Error& error) {
@@ -99,11 +100,12 @@ void SystemBus::serve() {
 // Calls under way keep their connection until they are done; the next one is made
 // anew.
 void SystemBus::drop() {
-  if (connection_) log::warning("the system bus is gone, waiting for it to come back");
+  if (connection_ && !leaving_) log::warning("the system bus is gone, waiting for it to come back");
   connection_.reset();
   unsettled_since_ = Clock::now();
   sd_bus_detach_event(bus_.get());
   bus_.reset();
+  if (leaving_) return have_left();
   delay_ = std::min<std::chrono::milliseconds>(std::max<std::chrono::milliseconds>(delay_ * 2, first_delay),
                                                longest_delay);
   retry_ = events_.at(Clock::now() + delay_, [this] {
@@ -114,6 +116,18 @@ void SystemBus::drop() {
       drop();
     }
   });
+}
+
+void SystemBus::leave(std::function<void()> left) {
+  leaving_ = true;
+  left_ = std::move(left);
+  retry_.reset();
+  if (!connection_) return have_left();
+  connection_->release_name([this] { have_left(); });
+}
+
+void SystemBus::have_left() {
+  if (const auto left = std::exchange(left_, nullptr)) left();
 }
 
 void SystemBus::flush(Clock::time_point deadline) {

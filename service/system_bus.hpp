@@ -41,6 +41,10 @@ class SystemBus {
   // Clients that have called and are still on the bus.
   size_t client_count() const { return connection_ ? connection_->clients().size() : 0; }
 
+  // Gives up the name, and stays away from buses that come after this one. Calls once when
+  // nothing comes by the name any more: the bus says so, or has gone.
+  void leave(std::function<void()> left);
+
   // Sends what waits, at most until the deadline.
   void flush(Clock::time_point deadline);
 
@@ -57,6 +61,7 @@ class SystemBus {
   void start();
   void serve();
   void drop();
+  void have_left();
 
   EventLoop& events_;
   const ServiceParts& parts_;
@@ -66,6 +71,8 @@ class SystemBus {
   std::optional<Clock::time_point> unsettled_since_ = Clock::now();
   std::chrono::milliseconds delay_{0};
   std::unique_ptr<Scheduler::Registration> retry_;
+  bool leaving_ = false;
+  std::function<void()> left_;
 };
 
 }  // namespace loopd

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // The system bus goes and comes again; the service stays, and serves the new one.
+#include <signal.h>
+
 #include "tests/bus/bus_fixture.hpp"
 
 namespace bus_test {
@@ -64,6 +66,19 @@ TEST_F(Reconnect, CallsUnderWayAreCarriedThroughThoughNobodyHears) {
     EXPECT_EQ(again().property(device.text, "OwnerUID").values.at(0), u32(allowed_user));
     EXPECT_TRUE(succeeds(again().device(device.text, "Remove")));
   }
+}
+
+// As at a shutdown, where both end at once: the bus does not live to say that the name is nobody's.
+TEST_F(Reconnect, AServiceThatEndsDoesNotWaitForABusThatHasGone) {
+  ASSERT_TRUE(succeeds(root().manager("ListDevices")));
+  stack().bus().signal(SIGSTOP);
+  stack().loopd().signal(SIGTERM);
+  ASSERT_TRUE(soon([] { return stack().loopd_log().find("stopping") != std::string::npos; }));
+  stack().bus().signal(SIGKILL);
+  EXPECT_EQ(stack().loopd().wait(), 0);
+  EXPECT_EQ(stack().loopd_log().find("still under way"), std::string::npos) << stack().loopd_log();
+  stack().restart_bus();
+  stack().start_loopd();
 }
 
 TEST_F(Reconnect, PeersOfThePrivateSocketHardlyNotice) {

@@ -54,6 +54,7 @@ class Stack {
 
   // Another bus at the same address; polkit is started anew on it.
   void restart_bus();
+  ChildProcess& bus() { return *bus_; }
   pid_t polkit_pid();
 
   void start_polkit();
