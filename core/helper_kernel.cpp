@@ -185,6 +185,7 @@ HelperKernel::HelperKernel(LoopKernel& local, const std::string& program, std::c
   const int r = ::posix_spawn(&pid, program.c_str(), &actions, &attributes, arguments, environ);
   ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&actions);
+  if (r == EAGAIN) throw Error(Errc::limits_exceeded, r, "file: no more processes may be started");
   if (r != 0) throw Error(Errc::failed, r, "cannot start " + program);
   process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   session_ = std::make_shared<Session>(std::move(mine), patience);

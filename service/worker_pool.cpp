@@ -60,7 +60,7 @@ void WorkerPool::add_thread_if_useful() {
     ++serving_;
   } catch (const std::system_error&) {
     // The unit's TasksMax=, say. Those that there are get to it.
-    if (serving_ == 0) throw;
+    if (serving_ == 0) throw_limits("no thread may be started");
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include <cerrno>
 
+#include "tests/bus/fuse_server.hpp"
 #include "tests/bus/machine.hpp"
 #include "tests/fault/faulty_service.hpp"
 
@@ -313,6 +314,20 @@ TEST_F(ALimit, OfThreadsMakesWorkWaitForThoseThatThereAre) {
     EXPECT_TRUE(succeeds(**reply));
   }
   expect_health("the threads were too few");
+}
+
+// A helper is a process of its own; the worker that would start it is there already.
+TEST_F(ALimit, OfProcessesIsSaidWhereAFileNeedsOne) {
+  const bus_test::FuseServer server("limited");
+  const loop::UniqueFd file = server.open("file");
+  const Reply before = root().attach(file.get());
+  ASSERT_TRUE(succeeds(before));
+  EXPECT_TRUE(succeeds(root().device(before.values.at(0).text, "Remove")));
+  faults().fail("clone3", 0, EAGAIN);
+  const Reply refused = root().attach(file.get());
+  EXPECT_TRUE(faults().was_hit());
+  EXPECT_EQ(refused.error, "org.freedesktop.DBus.Error.LimitsExceeded") << refused;
+  expect_health("a process could not be started");
 }
 
 // All wait for the one call that the kernel does not answer; one more is refused at
