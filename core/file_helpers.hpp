@@ -45,7 +45,7 @@ class FileHelpers {
 
   // For one operation of this user on one file. By a helper, which takes a
   // millisecond to start, unless the kernel alone serves the file. Throws Error
-  // limits_exceeded, failed.
+  // limits_exceeded, failed. For a thread that may wait a moment.
   std::unique_ptr<KernelWay> way(bool served_locally, uid_t uid);
 
  private:
@@ -54,10 +54,12 @@ class FileHelpers {
 
   struct Running {
     uid_t uid;
-    UniqueFd process;
+    std::shared_ptr<const UniqueFd> process;
   };
 
   std::unique_ptr<HelperKernel> start(uid_t uid);
+  bool is_full(uid_t uid) const;
+  void let_one_end(std::unique_lock<std::mutex>& lock, uid_t uid);
   void forget_ended();
 
   LoopManager& direct_;

@@ -123,8 +123,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   {
     const loop::UniqueFd socket = service.connect_authenticated();
     send_bytes(socket.get(), attach_with_lease(), file.get());
-    service.settle();
-    must(service.kernel().bound_numbers().size() == 1, "there is a device to be changed");
+    service.settle_until([&service] { return service.kernel().bound_numbers().size() == 1; });
     send_call(socket.get(), data[0], as_text(data + 1, size - 1), file.get());
     service.settle();
   }

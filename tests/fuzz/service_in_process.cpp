@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sdbus-c++/Types.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <syslog.h>
@@ -125,8 +126,19 @@ UniqueFd ServiceInProcess::connect() {
 UniqueFd ServiceInProcess::connect_authenticated() {
   UniqueFd socket = connect();
   send_bytes(socket.get(), authentication);
-  settle();
+  settle_until([&socket] {
+    int answered = 0;
+    return ::ioctl(socket.get(), FIONREAD, &answered) == 0 && answered > 0;
+  });
   return socket;
+}
+
+void ServiceInProcess::settle_until(const std::function<bool()>& condition) {
+  const auto deadline = loopd::Clock::now() + patience;
+  for (settle(); !condition(); settle()) {
+    must(loopd::Clock::now() < deadline, "what is to come of it comes");
+    std::this_thread::yield();
+  }
 }
 
 void ServiceInProcess::settle() {
@@ -143,8 +155,7 @@ void ServiceInProcess::settle() {
 }
 
 void ServiceInProcess::settle_without_peers() {
-  settle();
-  must(parts_->peers.size() == 0, "who hangs up is gone");
+  settle_until([this] { return parts_->peers.size() == 0; });
   must(kernel_.open_nodes() == 0 && kernel_.open_controls() == 0, "nothing stays open");
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <bitset>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -25,8 +26,12 @@ class ServiceInProcess {
   // One whose authentication is done: only after it does sd-bus take descriptors.
   UniqueFd connect_authenticated();
 
-  // The service has done all that follows from what it was sent.
+  // The service has done all that follows from what it was sent, but for what the kernel tells
+  // a moment later, as that a timer has elapsed.
   void settle();
+
+  // That, too: the condition has come true.
+  void settle_until(const std::function<bool()>& condition);
 
   // Nobody is connected, nothing is under way, and no node is open.
   void settle_without_peers();

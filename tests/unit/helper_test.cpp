@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "core/error.hpp"
 #include "core/file_helpers.hpp"
@@ -210,6 +211,18 @@ TEST(FileHelpers, AreBoundedForEachUser) {
   }
   EXPECT_EQ(started.size(), 8U);
   EXPECT_NO_THROW(helpers.way(false, 1001));
+}
+
+// Each reads until we hang up, and is not gone at that very moment.
+TEST(FileHelpers, ThatHaveDoneTheirWorkAreInNobodysWay) {
+  FakeLoopKernel kernel;
+  LoopManager manager(kernel);
+  FileHelpers helpers(manager, "/usr/bin/cat", patience);
+  std::vector<std::unique_ptr<KernelWay>> ways;
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 8; ++i) ways.push_back(helpers.way(false, 1000));
+    ways.clear();
+  }
 }
 
 TEST(FileHelpers, AreNotStartedForFilesThatTheKernelServes) {
