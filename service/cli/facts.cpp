@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <optional>
+#include <utility>
 
 #include "dbus/names.hpp"
 #include "service/cli/text.hpp"
@@ -40,10 +42,7 @@ std::string same(const std::string& text) { return text; }
 
 uint32_t partition_number(const Properties& properties) { return get<uint32_t>(properties, "Number"); }
 
-}  // namespace
-
-std::map<uint32_t, DeviceFacts> read_devices(Session& session) {
-  const auto objects = Manager(session).GetManagedObjects();
+std::map<uint32_t, DeviceFacts> from_objects(const std::map<sdbus::ObjectPath, Interfaces>& objects) {
   std::map<uint32_t, DeviceFacts> devices;
   std::map<sdbus::ObjectPath, uint32_t> numbers;
   for (const auto& [path, interfaces] : objects) {
@@ -61,6 +60,47 @@ std::map<uint32_t, DeviceFacts> read_devices(Session& session) {
     devices[device->second].partitions[partition_number(partition->second)] = partition->second;
   }
   return devices;
+}
+
+// Nothing: the object has gone meanwhile.
+std::optional<Properties> properties_of(Session& session, const sdbus::ObjectPath& object,
+                                        const char* interface) {
+  try {
+    return sdbus::createProxy(session.connection(), sdbus::ServiceName(loopd::bus_name), object)
+        ->getAllProperties()
+        .onInterface(interface);
+  } catch (const sdbus::Error& error) {
+    if (error.getName() != loopd::error_name::unknown_object) throw;
+    return std::nullopt;
+  }
+}
+
+// So many, or with so long paths, that one reply with all of it would be too large.
+std::map<uint32_t, DeviceFacts> read_one_by_one(Session& session) {
+  std::map<uint32_t, DeviceFacts> devices;
+  for (const auto& listed : Manager(session).ListDevices()) {
+    const sdbus::ObjectPath& object = listed.get<0>();
+    const auto properties = properties_of(session, object, loopd::device_interface);
+    if (!properties) continue;
+    DeviceFacts device{object, *properties, {}};
+    for (const auto& path : get<std::vector<sdbus::ObjectPath>>(*properties, "Partitions")) {
+      const auto partition = properties_of(session, path, loopd::partition_interface);
+      if (partition) device.partitions[partition_number(*partition)] = *partition;
+    }
+    devices[get<uint32_t>(*properties, "Number")] = std::move(device);
+  }
+  return devices;
+}
+
+}  // namespace
+
+std::map<uint32_t, DeviceFacts> read_devices(Session& session) {
+  try {
+    return from_objects(Manager(session).GetManagedObjects());
+  } catch (const sdbus::Error& error) {
+    if (error.getName() != loopd::error_name::limits_exceeded) throw;
+    return read_one_by_one(session);
+  }
 }
 
 std::string node_of_object(const std::string& object) {

@@ -121,6 +121,14 @@ class TheBus : public bus_test::Bus {
     return announced;
   }
 
+  // With the head of the table.
+  static size_t lines_of_loopctl_list() {
+    const auto listed = bus_test::run({"/usr/bin/env", "DBUS_SYSTEM_BUS_ADDRESS=" + stack().address(),
+                                       LOOPCTL_BINARY, "list", "--output=device"});
+    EXPECT_EQ(listed.status, 0) << listed.output;
+    return static_cast<size_t>(std::count(listed.output.begin(), listed.output.end(), '\n'));
+  }
+
  private:
   std::string owner() {
     const auto client = connect();
@@ -175,8 +183,10 @@ TEST_F(TheBus, LetsTwoThousandDevicesThroughAndWouldNotLetThroughTheirLongestPat
   namespace fs = std::filesystem;
   const std::string here = bus_test::scratch_directory() + "/many";
   const std::string further = long_directory(1600);
+  const std::string still_further = long_directory(2500);
   const std::string furthest = long_directory(3900);
   fs::create_directories(further);
+  fs::create_directories(still_further);
   fs::create_directories(furthest);
   fs::create_directory(here);
   const auto client = connect();
@@ -201,8 +211,14 @@ TEST_F(TheBus, LetsTwoThousandDevicesThroughAndWouldNotLetThroughTheirLongestPat
   fs::rename(here, further + "/many");
   EXPECT_TRUE(all_are_told());
 
+  // With this one some 27 MiB, of which ListDevices has two thirds.
+  fs::rename(further + "/many", still_further + "/many");
+  EXPECT_TRUE(succeeds(client->manager("ListDevices")));
+  EXPECT_EQ(managed_objects(*client).error, limits_exceeded);
+  EXPECT_EQ(lines_of_loopctl_list(), many + 1);
+
   // With this one 40 MiB, for which the bus would cut the service off.
-  fs::rename(further + "/many", furthest + "/many");
+  fs::rename(still_further + "/many", furthest + "/many");
   EXPECT_TRUE(fails_with(client->manager("ListDevices"), limits_exceeded, "MiB"));
   const Objects refused = managed_objects(*client);
   EXPECT_EQ(refused.error, limits_exceeded);
