@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-BASE = ['-print_final_stats=1', '-verbosity=1', '-rss_limit_mb=2048', '-timeout=300']
+BASE = ['-print_final_stats=1', '-verbosity=1', '-rss_limit_mb=2048', '-timeout=1200']
 
 # Bytes of an input. What is text repeats itself in longer ones.
 MAX_LENGTH = {'fstab': 1024, 'looptab': 1024, 'names': 1024}

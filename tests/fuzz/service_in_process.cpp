@@ -36,8 +36,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Longer than anything that is not stuck.
-constexpr auto patience = 20s;
+// Longer than anything that is not stuck, and than the program is stopped for.
+constexpr auto patience = 600s;
 
 // Descriptors; fewer than are looked at.
 constexpr size_t most_lost = 64;
