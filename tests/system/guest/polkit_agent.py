@@ -5,6 +5,7 @@ import threading
 
 from jeepney import DBusAddress, HeaderFields, MessageType, new_error, new_method_call, new_method_return
 from jeepney.io.blocking import open_dbus_connection
+from testbed import DEADLINE
 
 POLKIT = 'org.freedesktop.PolicyKit1'
 AUTHORITY = DBusAddress('/org/freedesktop/PolicyKit1/Authority', POLKIT, POLKIT + '.Authority')
@@ -22,7 +23,7 @@ class Agent:
 
     def __init__(self, ask):
         self.ask = ask
-        self.connection = open_dbus_connection('SYSTEM')
+        self.connection = open_dbus_connection('SYSTEM', auth_timeout=DEADLINE)
         reply = self.connection.send_and_get_reply(
             new_method_call(AUTHORITY, 'RegisterAuthenticationAgent', '(sa{sv})ss', (this_session(), 'C', PATH)))
         if reply.header.message_type == MessageType.error:

@@ -95,7 +95,7 @@ class Client:
     """A connection to a bus, or to the service's own socket, and calls of the service on it."""
 
     def __init__(self, bus='SYSTEM'):
-        self.connection = open_dbus_connection(bus, enable_fds=True)
+        self.connection = open_dbus_connection(bus, enable_fds=True, auth_timeout=DEADLINE)
         self.interactive = False  # ALLOW_INTERACTIVE_AUTHORIZATION of calls
 
     def close(self):
