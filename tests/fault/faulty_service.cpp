@@ -58,6 +58,10 @@ void FaultyService::TearDown() {
   Bus::TearDown();
 }
 
+Reply FaultyService::remove(BusClient& client, const std::string& object) {
+  return client.remove(object, {{"timeout", bus_test::u64(15'000'000)}});
+}
+
 bool FaultyService::is_typed(const Reply& reply) {
   static const std::set<std::string> others{
       "org.freedesktop.DBus.Error.LimitsExceeded", "org.freedesktop.DBus.Error.Timeout",
@@ -114,7 +118,7 @@ void FaultyService::expect_health(const std::string& after) {
   const auto user = connect(bus_test::allowed_user);
   const Reply attached = user->attach(file.fd());
   ASSERT_TRUE(succeeds(attached));
-  ASSERT_TRUE(succeeds(user->device(attached.values.at(0).text, "Remove")));
+  ASSERT_TRUE(succeeds(remove(*user, attached.values.at(0).text)));
   EXPECT_TRUE(is_free(file));
   EXPECT_TRUE(soon([this] { return state_files().empty(); })) << testing::PrintToString(state_files());
   if (descriptors_before_.empty()) return;

@@ -29,6 +29,9 @@ class FaultyService : public bus_test::Bus {
   static void restart_loopd();
   void begin_anew();
 
+  // For what is only to go: udev may still look at it, on a busy machine for long.
+  static Reply remove(BusClient& client, const std::string& object);
+
   // One of the contract's errors for what the kernel or a limit refuses.
   static bool is_typed(const Reply& reply);
 

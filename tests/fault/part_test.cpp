@@ -59,7 +59,7 @@ TEST_F(TheBus, ThatIsLostInTheMiddleOfAnAttachLeavesTheWholeDeviceWithItsOwner) 
   ASSERT_TRUE(again->wait_for([&] { return !attached().empty(); }));
   const std::string object = attached().at(0);
   EXPECT_EQ(again->property(object, "OwnerUID").values.at(0), u32(bus_test::allowed_user));
-  EXPECT_TRUE(succeeds(connect(bus_test::allowed_user)->device(object, "Remove")));
+  EXPECT_TRUE(succeeds(remove(*connect(bus_test::allowed_user), object)));
   expect_health("the bus's coming again");
 }
 
@@ -121,7 +121,7 @@ TEST_F(Udevd, ThatHangsIsWaitedForToTheDeadlineAndTheAnswerSaysSo) {
   EXPECT_TRUE(soon([&] { return !bus_test::node_exists(number); }));
   const std::string object = attach(file, {{"partition-scan", boolean(true)}});
   EXPECT_EQ(properties_of(object).at("Partitions").items.size(), 5U);
-  EXPECT_TRUE(succeeds(root().device(object, "Remove")));
+  EXPECT_TRUE(succeeds(remove(root(), object)));
   expect_health("udevd's going on");
 }
 
@@ -171,7 +171,7 @@ TEST_F(AStateDirectory, ThatIsFullKeepsFilesFromBeingAttachedAndNothingElse) {
     EXPECT_FALSE(bus_test::node_exists(number));
   }
   EXPECT_TRUE(succeeds(user->device(attached.values.at(0).text, "Resize")));
-  EXPECT_TRUE(succeeds(user->device(attached.values.at(0).text, "Remove")));
+  EXPECT_TRUE(succeeds(remove(*user, attached.values.at(0).text)));
   clear();
   expect_health("there is room again");
 }
@@ -234,7 +234,7 @@ TEST_F(ATableOfDescriptors, ThatIsFullMakesNoDeviceVanishAndPasses) {
     EXPECT_TRUE(reply.ok() || cut_off || is_typed(reply)) << reply;
     if (!reply.ok()) ++refused;
     if (reply.ok()) {
-      EXPECT_TRUE(succeeds(client->device(reply.values.at(0).text, "Remove")));
+      EXPECT_TRUE(succeeds(remove(*client, reply.values.at(0).text)));
     }
     EXPECT_TRUE(is_free(file));
     let_events_arrive();
@@ -245,7 +245,7 @@ TEST_F(ATableOfDescriptors, ThatIsFullMakesNoDeviceVanishAndPasses) {
   }
   EXPECT_GT(refused, 0U);
   EXPECT_EQ(root().count_signals("InterfacesRemoved", object), 0U);
-  EXPECT_TRUE(succeeds(user->device(object, "Remove")));
+  EXPECT_TRUE(succeeds(remove(*user, object)));
   expect_health("there is room again");
 }
 
@@ -269,7 +269,7 @@ TEST_F(ALimit, OfWorkersForOneUserIsFourAndNobodyElseWaits) {
   const Reply served = other->attach(others.fd());
   EXPECT_TRUE(succeeds(served));
   if (served.ok()) {
-    EXPECT_TRUE(succeeds(other->device(served.values.at(0).text, "Remove")));
+    EXPECT_TRUE(succeeds(remove(*other, served.values.at(0).text)));
   }
   user->process();
   for (const auto& reply : replies) EXPECT_FALSE(reply->has_value());
@@ -278,7 +278,7 @@ TEST_F(ALimit, OfWorkersForOneUserIsFourAndNobodyElseWaits) {
     ASSERT_TRUE(user->wait_for([&] { return reply->has_value(); }));
     EXPECT_TRUE(succeeds(**reply));
     if ((*reply)->ok()) {
-      EXPECT_TRUE(succeeds(user->device((*reply)->values.at(0).text, "Remove")));
+      EXPECT_TRUE(succeeds(remove(*user, (*reply)->values.at(0).text)));
     }
   }
   expect_health("the crowd");
@@ -322,7 +322,7 @@ TEST_F(ALimit, OfProcessesIsSaidWhereAFileNeedsOne) {
   const loop::UniqueFd file = server.open("file");
   const Reply before = root().attach(file.get());
   ASSERT_TRUE(succeeds(before));
-  EXPECT_TRUE(succeeds(root().device(before.values.at(0).text, "Remove")));
+  EXPECT_TRUE(succeeds(remove(root(), before.values.at(0).text)));
   faults().fail("clone3", 0, EAGAIN);
   const Reply refused = root().attach(file.get());
   EXPECT_TRUE(faults().was_hit());

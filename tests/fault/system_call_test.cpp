@@ -164,7 +164,7 @@ TEST_F(ASystemCall, ThatFailsInAttachLeavesNothing) {
   const auto check = [&](const Reply& reply) {
     if (reply.ok()) {
       expect_whole(reply.values.at(0).text);
-      EXPECT_TRUE(succeeds(user().device(reply.values.at(0).text, "Remove")));
+      EXPECT_TRUE(succeeds(remove(user(), reply.values.at(0).text)));
     }
     EXPECT_TRUE(is_free(image()));
     EXPECT_FALSE(bus_test::node_exists(number));
@@ -177,7 +177,7 @@ TEST_F(ASystemCall, ThatFailsInAttachToAnyDeviceLeavesNothing) {
   const auto check = [&](const Reply& reply) {
     if (reply.ok()) {
       expect_whole(reply.values.at(0).text);
-      EXPECT_TRUE(succeeds(user().device(reply.values.at(0).text, "Remove")));
+      EXPECT_TRUE(succeeds(remove(user(), reply.values.at(0).text)));
     }
     EXPECT_TRUE(is_free(image()));
   };
@@ -197,7 +197,7 @@ TEST_F(ASystemCall, ThatFailsInRemoveLeavesTheWholeDeviceOrNone) {
     EXPECT_EQ(root().has_object(object), there);
     if (there) {
       expect_whole(object);
-      EXPECT_TRUE(succeeds(user().device(object, "Remove")));
+      EXPECT_TRUE(succeeds(remove(user(), object)));
     }
     // The node may be what could not be deleted.
     EXPECT_FALSE(reply.ok() && bus_test::node_exists(bus_test::number_of(object)));
@@ -221,7 +221,7 @@ TEST_F(ASystemCall, ThatFailsInResizeLeavesTheDeviceWithATrueSize) {
     EXPECT_TRUE(succeeds(again));
     EXPECT_EQ(bus_test::sysfs(bus_test::number_of(object), "size"), std::to_string(size / 512));
     expect_whole(object);
-    EXPECT_TRUE(succeeds(user().device(object, "Remove")));
+    EXPECT_TRUE(succeeds(remove(user(), object)));
     EXPECT_TRUE(is_free(image()));
   };
   fail_each_step(
@@ -255,7 +255,7 @@ TEST_F(ASystemCall, ThatFailsInALookMakesNothingChangeOrVanish) {
       EXPECT_EQ(change.items.at(0).text, "Symlinks") << signal;
     }
   }
-  EXPECT_TRUE(succeeds(user().device(object, "Remove")));
+  EXPECT_TRUE(succeeds(remove(user(), object)));
 }
 
 }  // namespace
