@@ -31,10 +31,11 @@ std::vector<KnownPartition> known_partitions(const LoopKernel& kernel, unsigned 
   return known;
 }
 
-std::optional<Examination> examine(const LoopKernel& kernel, unsigned number) {
+std::optional<Examination> examine(const LoopKernel& kernel, unsigned number, uint64_t known) {
   auto snapshot = read_snapshot(kernel, number);
   if (!snapshot) return std::nullopt;
-  const bool local = is_path_served_locally(snapshot->backing_file);
+  const bool is_known = known != 0 && snapshot->disk_sequence == known;
+  const bool local = is_known || is_path_served_locally(snapshot->backing_file);
   return Examination{std::move(*snapshot), known_partitions(kernel, number), local};
 }
 

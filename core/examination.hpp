@@ -16,10 +16,12 @@ class LoopKernel;
 struct Examination {
   DeviceSnapshot snapshot;
   std::vector<KnownPartition> partitions;
-  bool served_locally = true;  // the backing file, as its path tells
+  bool served_locally = true;  // the backing file, as its path tells; of an attachment that is not known yet
 };
 
-std::optional<Examination> examine(const LoopKernel& kernel, unsigned number);
+// `known` is the disk sequence of an attachment of which the caller knows how its file is
+// served: for that one the mount table, which may be long, is not read.
+std::optional<Examination> examine(const LoopKernel& kernel, unsigned number, uint64_t known = 0);
 
 // The partitions that the kernel knows, with their device numbers.
 std::vector<KnownPartition> known_partitions(const LoopKernel& kernel, unsigned number);

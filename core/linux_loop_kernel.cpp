@@ -200,17 +200,16 @@ std::optional<std::string> read_attribute(int directory, const std::string& path
     refuse_to_guess(errno, path);
     return std::nullopt;
   }
-  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  std::string content(page, '\0');
+  thread_local std::vector<char> page(static_cast<size_t>(::sysconf(_SC_PAGESIZE)));
   ssize_t got = 0;
   do {
-    got = ::read(fd.get(), content.data(), content.size());
+    got = ::read(fd.get(), page.data(), page.size());
   } while (got < 0 && errno == EINTR);
   if (got < 0) {
     refuse_to_guess(errno, path);
     return std::nullopt;
   }
-  content.resize(static_cast<size_t>(got));
+  std::string content(page.data(), static_cast<size_t>(got));
   if (!content.empty() && content.back() == '\n') {
     content.pop_back();  // exactly one: a path may end in a newline of its own
   }

@@ -3,13 +3,55 @@
 
 #include <sys/sysmacros.h>
 
-#include <cstdlib>
+#include <algorithm>
+#include <charconv>
 #include <fstream>
-#include <sstream>
+#include <optional>
 
 #include "core/host_root.hpp"
 
 namespace loop {
+namespace {
+
+// Takes the text's first field off it, and the space behind.
+std::string_view take_field(std::string_view& text) {
+  const auto end = std::min(text.find(' '), text.size());
+  const std::string_view field = text.substr(0, end);
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return field;
+}
+
+bool parse(std::string_view text, unsigned& value) {
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
+  return result.ec == std::errc() && result.ptr == text.data() + text.size();
+}
+
+// id parent major:minor root mount-point options tags… - type source super-options
+std::optional<Mount> parse(std::string_view line) {
+  const auto separator = line.find(" - ");
+  if (separator == std::string_view::npos) return std::nullopt;
+  std::string_view before = line.substr(0, separator);
+  std::string_view behind = line.substr(separator + 3);
+  unsigned id = 0;
+  unsigned major = 0;
+  unsigned minor = 0;
+  if (!parse(take_field(before), id)) return std::nullopt;
+  take_field(before);  // the parent
+  const std::string_view device = take_field(before);
+  const auto colon = device.find(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  if (!parse(device.substr(0, colon), major) || !parse(device.substr(colon + 1), minor)) return std::nullopt;
+  take_field(before);  // the root
+  Mount mount;
+  mount.id = static_cast<int>(id);
+  mount.dev = makedev(major, minor);
+  mount.mount_point = undo_octal_escapes(take_field(before));
+  mount.type = take_field(behind);
+  mount.source = undo_octal_escapes(take_field(behind));
+  return mount;
+}
+
+}  // namespace
 
 std::string undo_octal_escapes(std::string_view text) {
   auto is_octal = [&](size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '7'; };
@@ -30,24 +72,7 @@ std::vector<Mount> mounts() {
   std::ifstream mountinfo(host_mount_table());
   std::string line;
   while (std::getline(mountinfo, line)) {
-    // id parent major:minor root mount-point options tags… - type source super-options
-    std::istringstream fields(line);
-    std::string id, parent, device, root, mount_point;
-    fields >> id >> parent >> device >> root >> mount_point;
-    const auto separator = line.find(" - ");
-    const auto colon = device.find(':');
-    if (!fields || separator == std::string::npos || colon == std::string::npos) continue;
-    std::istringstream rest(line.substr(separator + 3));
-    std::string type, source;
-    rest >> type >> source;
-    Mount mount;
-    mount.id = std::atoi(id.c_str());
-    mount.type = type;
-    mount.dev = makedev(static_cast<unsigned>(std::stoul(device.substr(0, colon))),
-                        static_cast<unsigned>(std::stoul(device.substr(colon + 1))));
-    mount.mount_point = undo_octal_escapes(mount_point);
-    mount.source = undo_octal_escapes(source);
-    found.push_back(std::move(mount));
+    if (auto mount = parse(line)) found.push_back(std::move(*mount));
   }
   return found;
 }

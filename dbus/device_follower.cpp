@@ -230,8 +230,13 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   // What would be seen is half-way, and may be published and done with when it comes back.
   if (const auto done = overtaken(number, claims)) co_return *done;
   co_await sync_if_rewritten(number);
-  std::optional<loop::Examination> found = co_await on_worker(
-      scheduler_, kernel_lane, [&kernel, number] { return loop::examine(kernel, number); });
+  const Device* before = registry_.find(number);
+  const uint64_t known_sequence = before == nullptr ? 0 : before->snapshot.disk_sequence;
+  loop::AttachmentTerms known_terms = before == nullptr ? loop::AttachmentTerms() : before->terms;
+  const auto examine = [&kernel, number, known_sequence] {
+    return loop::examine(kernel, number, known_sequence);
+  };
+  std::optional<loop::Examination> found = co_await on_worker(scheduler_, kernel_lane, examine);
   if (const auto done = overtaken(number, claims)) co_return *done;
   if (!found && loops_.is_avoided(number)) {
     const auto work = [&loops = loops_, number] {
@@ -260,9 +265,10 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   }
 
   const uint64_t sequence = found->snapshot.disk_sequence;
-  loop::AttachmentTerms foreign;
-  foreign.served_locally = found->served_locally;
-  const loop::AttachmentTerms terms = terms_of(found->snapshot, foreign);
+  loop::AttachmentTerms otherwise;
+  otherwise.served_locally = found->served_locally;
+  if (sequence != 0 && sequence == known_sequence) otherwise = std::move(known_terms);
+  const loop::AttachmentTerms terms = terms_of(found->snapshot, std::move(otherwise));
   if (!unresponsive_.contains(sequence)) {
     // The examination travels by value: should the worker come back late, it
     // writes into what nobody reads any more.
