@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <climits>
@@ -20,36 +19,40 @@ namespace loop {
 namespace {
 
 constexpr const char* intent_prefix = "intent-";
+constexpr const char* own_sequence = "LOOPD_DISK_SEQUENCE";
+constexpr const char* sequence_before = "LOOPD_DISK_SEQUENCE_BEFORE";  // of the number, in an intent
 constexpr size_t longest_record = 4 * PATH_MAX + 4096;  // a path as declaration, each byte as \xNN
 
 std::string intent_name(unsigned number) { return intent_prefix + std::to_string(number); }
 
-bool is_record_name(const std::string& name) {
-  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
+template <typename Number>
+void add_line(std::string& text, const char* key, Number value) {
+  text.append(key).append("=").append(std::to_string(value)).append("\n");
 }
 
-std::string format(const AttachmentRecord& record) {
-  std::ostringstream text;
-  text << "LOOPD_OWNER_UID=" << record.owner << "\n"
-       << "LOOPD_NUMBER=" << record.number << "\n"
-       << "LOOPD_DISK_SEQUENCE=" << record.disk_sequence << "\n"
-       << "LOOPD_BACKING_IS_BLOCK=" << record.backing.block_device << "\n"
-       << "LOOPD_BACKING_DEV=" << record.backing.dev << "\n"
-       << "LOOPD_BACKING_INODE=" << record.backing.inode << "\n"
-       << "LOOPD_KEEPS_PARTITIONS=" << record.keeps_partitions << "\n"
-       << "LOOPD_AUTOCLEAR_PENDING=" << record.autoclear_pending << "\n"
-       << "LOOPD_DELETE_NODE=" << record.delete_node << "\n"
-       << "LOOPD_SERVED_LOCALLY=" << record.served_locally << "\n"
-       << "LOOPD_DETACHING=" << record.detaching << "\n";
-  if (!record.lease.empty()) {
-    text << "LOOPD_LEASE=" << record.lease << "\n"
-         << "LOOPD_LEASE_BUS=" << record.lease_bus << "\n";
-  }
-  if (!record.reference.empty()) text << "LOOPD_REFERENCE=" << encode_for_udev(record.reference) << "\n";
-  if (!record.declaration.empty()) {
-    text << "LOOPD_DECLARATION=" << encode_for_udev(record.declaration) << "\n";
-  }
-  return text.str();
+void add_text(std::string& text, const char* key, const std::string& value) {
+  if (!value.empty()) text.append(key).append("=").append(value).append("\n");
+}
+
+// `sequence_key` says which of its sequences the record names.
+std::string format(const AttachmentRecord& record, const char* sequence_key) {
+  std::string text;
+  add_line(text, "LOOPD_OWNER_UID", record.owner);
+  add_line(text, "LOOPD_NUMBER", record.number);
+  add_line(text, sequence_key, record.disk_sequence);
+  add_line(text, "LOOPD_BACKING_IS_BLOCK", record.backing.block_device ? 1 : 0);
+  add_line(text, "LOOPD_BACKING_DEV", record.backing.dev);
+  add_line(text, "LOOPD_BACKING_INODE", record.backing.inode);
+  add_line(text, "LOOPD_KEEPS_PARTITIONS", record.keeps_partitions ? 1 : 0);
+  add_line(text, "LOOPD_AUTOCLEAR_PENDING", record.autoclear_pending ? 1 : 0);
+  add_line(text, "LOOPD_DELETE_NODE", record.delete_node ? 1 : 0);
+  add_line(text, "LOOPD_SERVED_LOCALLY", record.served_locally ? 1 : 0);
+  add_line(text, "LOOPD_DETACHING", record.detaching ? 1 : 0);
+  add_text(text, "LOOPD_LEASE", record.lease);
+  if (!record.lease.empty()) add_text(text, "LOOPD_LEASE_BUS", record.lease_bus);
+  add_text(text, "LOOPD_REFERENCE", encode_for_udev(record.reference));
+  add_text(text, "LOOPD_DECLARATION", encode_for_udev(record.declaration));
+  return text;
 }
 
 template <typename Integer>
@@ -85,7 +88,6 @@ std::string decode(std::string_view text) {
 bool assign(AttachmentRecord& record, const std::string& key, const std::string& value) {
   if (key == "LOOPD_OWNER_UID") return parse(value, record.owner);
   if (key == "LOOPD_NUMBER") return parse(value, record.number);
-  if (key == "LOOPD_DISK_SEQUENCE") return parse(value, record.disk_sequence);
   if (key == "LOOPD_BACKING_IS_BLOCK") return parse(value, record.backing.block_device);
   if (key == "LOOPD_BACKING_DEV") return parse(value, record.backing.dev);
   if (key == "LOOPD_BACKING_INODE") return parse(value, record.backing.inode);
@@ -102,9 +104,7 @@ bool assign(AttachmentRecord& record, const std::string& key, const std::string&
 }
 
 // Whose, and of what: no record goes without.
-bool is_essential(const std::string& key) {
-  return key == "LOOPD_OWNER_UID" || key == "LOOPD_NUMBER" || key == "LOOPD_DISK_SEQUENCE";
-}
+bool is_essential(const std::string& key) { return key == "LOOPD_OWNER_UID" || key == "LOOPD_NUMBER"; }
 
 }  // namespace
 
@@ -139,10 +139,9 @@ AttachmentRecords::AttachmentRecords(const std::string& directory, Intents inten
   }
 }
 
-void AttachmentRecords::write_file(const std::string& name, const AttachmentRecord& record) {
+void AttachmentRecords::write_file(const std::string& name, const std::string& text) {
   // Written beside and renamed: a reader (udev, too) sees all of it or nothing.
   const std::string scratch = "." + name;
-  const std::string text = format(record);
   int error = 0;
   // A service that starts just now deletes what it takes for left over; once.
   for (int attempt = 0; attempt < 3; ++attempt) {
@@ -161,16 +160,19 @@ void AttachmentRecords::write_file(const std::string& name, const AttachmentReco
 
 void AttachmentRecords::write_intent(const AttachmentRecord& intent) {
   if (intents_ == Intents::none) return;
-  write_file(intent_name(intent.number), intent);
+  write_file(intent_name(intent.number), format(intent, sequence_before));
 }
 
 void AttachmentRecords::commit_intent(const AttachmentRecord& record) {
-  write_file(std::to_string(record.disk_sequence), record);
-  erase_intent(record.number);
+  if (intents_ == Intents::none) return write(record);
+  // By its new name it says all that the record does, and there is room for it already.
+  const std::string intent = intent_name(record.number);
+  const std::string name = std::to_string(record.disk_sequence);
+  if (::renameat(directory_.get(), intent.c_str(), directory_.get(), name.c_str()) < 0) write(record);
 }
 
 void AttachmentRecords::write(const AttachmentRecord& record) {
-  write_file(std::to_string(record.disk_sequence), record);
+  write_file(std::to_string(record.disk_sequence), format(record, own_sequence));
 }
 
 void AttachmentRecords::erase_intent(unsigned number) noexcept {
@@ -187,7 +189,8 @@ void AttachmentRecords::erase_scratch() noexcept {
   }
 }
 
-std::optional<AttachmentRecord> AttachmentRecords::read_file(const std::string& name) const {
+std::optional<AttachmentRecord> AttachmentRecords::read_file(const std::string& name,
+                                                             const char* sequence_key) const {
   UniqueFd fd(::openat(directory_.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!fd) return std::nullopt;
   std::string text(longest_record, '\0');
@@ -201,12 +204,15 @@ std::optional<AttachmentRecord> AttachmentRecords::read_file(const std::string& 
   std::string line;
   while (std::getline(lines, line)) {
     const auto equals = line.find('=');
-    if (equals == std::string::npos || !assign(record, line.substr(0, equals), line.substr(equals + 1))) {
+    if (equals == std::string::npos) return std::nullopt;
+    const std::string key = line.substr(0, equals);
+    const std::string value = line.substr(equals + 1);
+    if (!(key == sequence_key ? parse(value, record.disk_sequence) : assign(record, key, value))) {
       return std::nullopt;
     }
-    if (is_essential(line.substr(0, equals))) ++essential;
+    if (is_essential(key)) ++essential;
   }
-  if (essential != 3) return std::nullopt;  // an empty file is no record of uid 0
+  if (essential != 2) return std::nullopt;  // an empty file is no record of uid 0
   return record;
 }
 
@@ -226,18 +232,18 @@ std::vector<std::string> AttachmentRecords::names() const {
 }
 
 std::optional<AttachmentRecord> AttachmentRecords::find(uint64_t disk_sequence) const {
-  auto record = read_file(std::to_string(disk_sequence));
-  if (record && record->disk_sequence != disk_sequence) return std::nullopt;
+  auto record = read_file(std::to_string(disk_sequence), own_sequence);
+  if (!record || (record->disk_sequence != 0 && record->disk_sequence != disk_sequence)) return std::nullopt;
+  record->disk_sequence = disk_sequence;  // one that was an intent has it as its name alone
   return record;
 }
 
 std::vector<AttachmentRecord> AttachmentRecords::all() const {
   std::vector<AttachmentRecord> records;
   for (const std::string& name : names()) {
-    if (!is_record_name(name)) continue;
-    if (auto record = read_file(name); record && std::to_string(record->disk_sequence) == name) {
-      records.push_back(*record);
-    }
+    uint64_t sequence = 0;
+    if (!parse(name, sequence) || std::to_string(sequence) != name) continue;
+    if (auto record = find(sequence)) records.push_back(std::move(*record));
   }
   return records;
 }
@@ -246,8 +252,8 @@ std::vector<AttachmentRecord> AttachmentRecords::intents() const {
   std::vector<AttachmentRecord> records;
   for (const std::string& name : names()) {
     if (!name.starts_with(intent_prefix)) continue;
-    if (auto record = read_file(name); record && intent_name(record->number) == name)
-      records.push_back(*record);
+    auto intent = read_file(name, sequence_before);
+    if (intent && intent_name(intent->number) == name) records.push_back(std::move(*intent));
   }
   return records;
 }

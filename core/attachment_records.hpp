@@ -5,7 +5,7 @@
 // named by the disk sequence, so that it can never speak of another attachment
 // of the same number. Its lines are KEY=VALUE, as udev's IMPORT{file} reads.
 //
-// An intent is written before LOOP_CONFIGURE and becomes the record after it:
+// An intent is written before LOOP_CONFIGURE and renamed to the record after it:
 // killed in between, the next start finds the intent and knows that the device
 // belongs to nobody yet.
 #pragma once
@@ -47,7 +47,8 @@ class AttachmentRecords {
   // All throw Error failed where the directory can't be written, except the
   // erasing ones, for which a file that is gone is as good.
   void write_intent(const AttachmentRecord& intent);
-  void commit_intent(const AttachmentRecord& record);  // intent of number → record of sequence
+  // The intent of that number, which differs from it in the sequence alone, becomes the record.
+  void commit_intent(const AttachmentRecord& record);
   void erase_intent(unsigned number) noexcept;
   void write(const AttachmentRecord& record);
   void erase(uint64_t disk_sequence) noexcept;
@@ -61,8 +62,8 @@ class AttachmentRecords {
   std::vector<AttachmentRecord> intents() const;
 
  private:
-  void write_file(const std::string& name, const AttachmentRecord& record);
-  std::optional<AttachmentRecord> read_file(const std::string& name) const;
+  void write_file(const std::string& name, const std::string& text);
+  std::optional<AttachmentRecord> read_file(const std::string& name, const char* sequence_key) const;
   std::vector<std::string> names() const;
 
   UniqueFd directory_;

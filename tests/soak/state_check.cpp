@@ -68,10 +68,13 @@ std::map<uint64_t, Promise> recorded(const std::string& directory, std::vector<s
       return at == values.end() ? std::string() : at->second;
     };
     const auto number = [&value](const char* key) { return std::strtoull(value(key).c_str(), nullptr, 10); };
-    if (value("LOOPD_DISK_SEQUENCE") != name) complaints.push_back("a record of another attachment: " + name);
+    const std::string sequence =
+        value("LOOPD_DISK_SEQUENCE");  // the name alone has it where it was an intent
+    if (!sequence.empty() && sequence != name)
+      complaints.push_back("a record of another attachment: " + name);
     if (value("LOOPD_DETACHING") != "0") complaints.push_back("a removal was not taken back: " + name);
     found[std::stoull(name)] = {.number = static_cast<unsigned>(number("LOOPD_NUMBER")),
-                                .disk_sequence = number("LOOPD_DISK_SEQUENCE"),
+                                .disk_sequence = std::stoull(name),
                                 .owner = static_cast<uid_t>(number("LOOPD_OWNER_UID")),
                                 .dev = number("LOOPD_BACKING_DEV"),
                                 .inode = number("LOOPD_BACKING_INODE"),

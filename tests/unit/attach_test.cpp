@@ -494,7 +494,7 @@ TEST_F(AnAttachment, IsUndoneWhenTheRecordCannotBeWritten) {
   const std::string before = kernel.describe();
   std::string blocked;
   kernel.after(Call::configure, [&](unsigned number) {
-    blocked = "." + std::to_string(kernel.sequence(number));
+    blocked = std::to_string(kernel.sequence(number));
     std::filesystem::create_directory(directory_.file("records/" + blocked));
   });
   EXPECT_EQ(attach_error(kernel, plain_request()), Errc::failed);

@@ -118,7 +118,17 @@ TEST_F(TheRecords, TurnAnIntentIntoARecord) {
   records_.commit_intent(record);
   EXPECT_TRUE(records_.intents().empty());
   EXPECT_EQ(records_.all(), std::vector{record});
+  EXPECT_EQ(records_.find(42), record);
   EXPECT_EQ(files(), 1U);
+}
+
+TEST_F(TheRecords, AreKeptWhereSomebodyErasedTheIntent) {
+  AttachmentRecord record = sample(7, 41);
+  records_.write_intent(record);
+  records_.erase_intent(7);
+  record.disk_sequence = 42;
+  records_.commit_intent(record);
+  EXPECT_EQ(records_.all(), std::vector{record});
 }
 
 TEST_F(TheRecords, AreReplacedAsAWhole) {
