@@ -57,8 +57,8 @@ Task<std::string> AttachOperations::attach(Caller caller, loop::UniqueFd file, O
   const OperationContext::FileCall call(context_, caller.uid);
   AttachOptions decoded = decode_attach_options(options);
   loop::validate_reference(decoded.request.reference);
-  AuthorizationDetails details{{"operation", "Attach"}, {"backing-file", describe_file(file.get())}};
-  co_await context_.authorize(caller, find_method(manager_interface, "Attach")->action, std::move(details));
+  const Action action = find_method(manager_interface, "Attach")->action;
+  co_await context_.authorize_on_file(caller, action, "Attach", file.get());
   std::string path = co_await attach_file(caller, std::move(file), std::move(decoded));
   co_return path;
 }
@@ -115,8 +115,7 @@ Task<std::string> AttachOperations::attach_file(Caller caller, loop::UniqueFd fi
 Task<void> AttachOperations::authorize_reference(Caller caller, const loop::AttachRequest& request,
                                                  int file) {
   if (request.reference.empty()) co_return;
-  AuthorizationDetails details{{"operation", "set-reference"}, {"backing-file", describe_file(file)}};
-  co_await context_.authorize(caller, Action::set_reference, std::move(details));
+  co_await context_.authorize_on_file(caller, Action::set_reference, "set-reference", file);
 }
 
 // Which block size the image is made for is asked of the image, for reuse.
@@ -184,9 +183,9 @@ Task<void> AttachOperations::wait_until_ready(loop::Attachment& attachment) {
 Target AttachOperations::publish(loop::Attachment& attachment) {
   const Target target{attachment.snapshot().number, attachment.snapshot().disk_sequence};
   context_.parts.follower.publish(attachment);
-  context_.parts.log("attached " + loop::escape_to_utf8(attachment.snapshot().backing_file) + " to " +
-                     loop::kernel_name(target.number) + " for user " +
-                     std::to_string(attachment.record().owner));
+  context_.log_soon("attached " + loop::escape_to_utf8(attachment.snapshot().backing_file) + " to " +
+                    loop::kernel_name(target.number) + " for user " +
+                    std::to_string(attachment.record().owner));
   attachment.commit().release();
   context_.parts.follower.settle();
   return target;

@@ -30,8 +30,8 @@ size_t listed_size(const FindOperations::Listing& listing) {
 Task<FindOperations::ProbeResult> FindOperations::probe(Caller caller, loop::UniqueFd file, Options options) {
   const OperationContext::FileCall call(context_, caller.uid);
   AttachOptions decoded = decode_attach_options(options);
-  AuthorizationDetails details{{"operation", "Probe"}, {"backing-file", describe_file(file.get())}};
-  co_await context_.authorize(caller, find_method(manager_interface, "Probe")->action, std::move(details));
+  const Action action = find_method(manager_interface, "Probe")->action;
+  co_await context_.authorize_on_file(caller, action, "Probe", file.get());
   const loop::FileIdentity identity = loop::identify_file(file.get());
   co_await context_.parts.follower.catch_up();
   decoded.request.file = std::move(file);

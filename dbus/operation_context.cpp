@@ -14,12 +14,21 @@
 
 namespace loopd {
 
+namespace {
+
+bool needs_no_decision(const Caller& caller, Action action) {
+  return action == Action::none || caller.uid == 0;
+}
+
+// The link's text alone: looking at the file may wait for its server.
 std::string describe_file(int fd) {
   std::array<char, 4096> target{};
   const std::string link = "/proc/self/fd/" + std::to_string(fd);
   const ssize_t length = ::readlink(link.c_str(), target.data(), target.size());
   return length <= 0 ? "" : loop::escape_to_utf8({target.data(), static_cast<size_t>(length)});
 }
+
+}  // namespace
 
 loop::Error file_timeout(const std::string& what) {
   return {loop::Errc::timeout, what + ": the file system of the backing file does not answer"};
@@ -51,9 +60,16 @@ std::function<loop::UniqueFd()> OperationContext::path_opening(uid_t uid, std::s
 }
 
 Task<void> OperationContext::authorize(Caller caller, Action action, AuthorizationDetails details) {
-  if (action == Action::none || caller.uid == 0) co_return;
+  if (needs_no_decision(caller, action)) co_return;
   details.emplace("caller-uid", std::to_string(caller.uid));
   co_await caller.clientele->require(caller, action, std::move(details));
+}
+
+Task<void> OperationContext::authorize_on_file(Caller caller, Action action, std::string operation,
+                                               int file) {
+  if (needs_no_decision(caller, action)) co_return;
+  AuthorizationDetails details{{"operation", std::move(operation)}, {"backing-file", describe_file(file)}};
+  co_await authorize(std::move(caller), action, std::move(details));
 }
 
 const Device& OperationContext::require_device(Target target) const {
@@ -77,6 +93,10 @@ Task<void> OperationContext::authorize_on_device(Caller caller, std::string memb
       {"owner-uid", std::to_string(device.terms.owner)},
   };
   co_await authorize(caller, rule.action, std::move(details));
+}
+
+void OperationContext::log_soon(std::string message) {
+  parts.scheduler.post([log = parts.log, message = std::move(message)] { log(message); });
 }
 
 void OperationContext::remember(const Device& known, const loop::AttachmentTerms& terms) {

@@ -43,10 +43,6 @@ inline constexpr WorkLane kernel_lane{0, false};
 // many people, so never an owner.
 inline constexpr uid_t unmapped_uid = 65534;
 
-// For polkit's dialog and rules. The link's text alone: looking at the file may
-// wait for its server.
-std::string describe_file(int fd);
-
 // Throws InvalidArgs.
 void require_absolute(const std::string& path);
 
@@ -83,6 +79,9 @@ class OperationContext {
 
   Task<void> authorize(Caller caller, Action action, AuthorizationDetails details);
 
+  // The same, with the file's name for polkit's dialog and rules. `file` is borrowed until it returns.
+  Task<void> authorize_on_file(Caller caller, Action action, std::string operation, int file);
+
   // The device may be another one after the answer: look again.
   Task<void> authorize_on_device(Caller caller, std::string member, Target target);
 
@@ -103,6 +102,9 @@ class OperationContext {
   template <typename Work>
   auto work_on_device(Caller caller, Target target, Work work)
       -> Task<std::invoke_result_t<Work&, loop::LoopKernel&>>;
+
+  // After the answer to the call that is carried out now: nobody waits for the log.
+  void log_soon(std::string message);
 
   // What the kernel can't know of a device, for now and after a restart.
   void remember(const Device& known, const loop::AttachmentTerms& terms);

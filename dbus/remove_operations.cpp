@@ -98,7 +98,7 @@ Task<AfterRemoval> RemoveOperations::remove_now(Target target, RemoveOptions opt
     const loop::Removal::State state = co_await try_removal(removal, target);
     switch (state) {
       case loop::Removal::State::detached:
-        context_.parts.log("removed " + loop::kernel_name(target.number));
+        context_.log_soon("removed " + loop::kernel_name(target.number));
         after.gone = true;
         co_return after;
       case loop::Removal::State::deferred:

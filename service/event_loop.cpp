@@ -18,6 +18,9 @@ namespace {
 // Later than asked by at most this, so that wake-ups can be shared.
 constexpr uint64_t timer_accuracy_usec = 1000;
 
+// Of what was posted meanwhile, in one turn.
+constexpr int most_rounds = 8;
+
 }  // namespace
 
 struct EventLoop::Source final : Scheduler::Registration {
@@ -86,22 +89,34 @@ void EventLoop::post(std::function<void()> work) {
   {
     const std::lock_guard lock(mutex_);
     posted_.push_back(std::move(work));
-    if (posted_.size() > 1) return;  // the loop is awake already
+    if (std::exchange(awake_, true)) return;
   }
-  const uint64_t one = 1;
-  // Fails only where the counter is full, and then the loop wakes up anyhow.
-  [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
+  wake();
 }
 
+// What this work posts follows at once, without a turn of the loop for it, but not for
+// ever: whoever waits for the loop has his turn, too.
 void EventLoop::run_posted() {
   uint64_t count = 0;
   [[maybe_unused]] const ssize_t got = ::read(wake_.get(), &count, sizeof count);
   std::vector<std::function<void()>> work;
-  {
-    const std::lock_guard lock(mutex_);
-    work.swap(posted_);
+  for (int round = 0; round < most_rounds; ++round) {
+    work.clear();
+    {
+      const std::lock_guard lock(mutex_);
+      work.swap(posted_);
+      awake_ = !work.empty();
+    }
+    if (work.empty()) return;
+    for (const auto& item : work) item();
   }
-  for (const auto& item : work) item();
+  wake();
+}
+
+void EventLoop::wake() {
+  const uint64_t one = 1;
+  // Fails only where the counter is full, and then the loop wakes up anyhow.
+  [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
 }
 
 void EventLoop::submit(WorkLane lane, std::function<void()> work) { workers_->submit(lane, std::move(work)); }

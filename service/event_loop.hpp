@@ -48,11 +48,13 @@ class EventLoop final : public Scheduler {
   struct Source;
 
   void run_posted();
+  void wake();
 
   sd_event* event_ = nullptr;
   loop::UniqueFd wake_;  // eventfd: something was posted
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_;
+  bool awake_ = false;  // woken, or to look at posted_ once more before it sleeps
   std::vector<std::unique_ptr<Registration>> permanent_;
   std::unique_ptr<WorkerPool> workers_;
 };
