@@ -45,13 +45,16 @@ std::optional<uint64_t> size_of_the_file(const std::string& path, const loop_inf
   return static_cast<uint64_t>(st.st_size);
 }
 
-bool read_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
+bool read_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot, Volatile what) {
   const unsigned number = snapshot.number;
-  if (!read_backing_file(kernel, snapshot)) return false;
-  snapshot.autoclear = to_flag(kernel.attribute(number, "loop/autoclear"));
-  snapshot.direct_io = to_flag(kernel.attribute(number, "loop/dio"));
-  snapshot.block_size =
-      static_cast<unsigned>(to_number(kernel.attribute(number, "queue/logical_block_size")));
+  const auto wanted = [what](Volatile fact) { return what == Volatile::all || what == fact; };
+  if (wanted(Volatile::backing_file) && !read_backing_file(kernel, snapshot)) return false;
+  if (wanted(Volatile::autoclear)) snapshot.autoclear = to_flag(kernel.attribute(number, "loop/autoclear"));
+  if (wanted(Volatile::direct_io)) snapshot.direct_io = to_flag(kernel.attribute(number, "loop/dio"));
+  if (wanted(Volatile::block_size)) {
+    snapshot.block_size =
+        static_cast<unsigned>(to_number(kernel.attribute(number, "queue/logical_block_size")));
+  }
   return true;
 }
 
@@ -75,6 +78,8 @@ std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned n
   // after do they speak of one attachment. Who is detached and attached faster
   // than this reads sends another event.
   constexpr int attempts = 4;
+  // Most looks at a number are after it was detached.
+  if (!kernel.has_attribute(number, "loop")) return std::nullopt;
   DeviceSnapshot snapshot;
   for (int attempt = 0; attempt < attempts; ++attempt) {
     snapshot = DeviceSnapshot();
@@ -86,7 +91,7 @@ std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned n
     snapshot.size_limit = to_number(kernel.attribute(number, "loop/sizelimit"));
     snapshot.read_only = to_flag(kernel.attribute(number, "ro"));
     snapshot.kernel_partition_scan = to_flag(kernel.attribute(number, "loop/partscan"));
-    if (!read_volatile(kernel, snapshot)) return std::nullopt;
+    if (!read_volatile(kernel, snapshot, Volatile::all)) return std::nullopt;
     if (to_number(kernel.attribute(number, "diskseq")) == snapshot.disk_sequence) break;
   }
   return snapshot;
@@ -104,12 +109,15 @@ bool read_backing_file(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
   return true;
 }
 
-bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
-  if (snapshot.disk_sequence != 0 &&
-      to_number(kernel.attribute(snapshot.number, "diskseq")) != snapshot.disk_sequence) {
+bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot, Volatile what) {
+  if (what != Volatile::all && what != Volatile::backing_file &&
+      !kernel.has_attribute(snapshot.number, "loop")) {
     return false;
   }
-  return read_volatile(kernel, snapshot);
+  if (!read_volatile(kernel, snapshot, what)) return false;
+  // Afterwards: it is that attachment's, then.
+  return snapshot.disk_sequence == 0 ||
+         to_number(kernel.attribute(snapshot.number, "diskseq")) == snapshot.disk_sequence;
 }
 
 bool copy_volatile(const DeviceSnapshot& from, DeviceSnapshot& to) {

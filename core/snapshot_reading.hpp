@@ -36,10 +36,17 @@ void apply_status(const loop_info64& info, DeviceSnapshot& snapshot, bool look_a
 // Reads the name of the backing file again. False where nothing is attached.
 bool read_backing_file(const LoopKernel& kernel, DeviceSnapshot& snapshot);
 
-// Reads again what changes without an event: direct I/O, block size, the name
-// of the backing file, autoclear. Sysfs alone. False where the device is not that
-// attachment any more.
-bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot);
+// What changes without an event.
+enum class Volatile {
+  all,
+  backing_file,  // its name, and whether it was deleted
+  autoclear,
+  direct_io,
+  block_size,
+};
+
+// Reads it again. Sysfs alone. False where the device is not that attachment any more.
+bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot, Volatile what = Volatile::all);
 
 // What refresh_volatile() reads, from one snapshot of an attachment to another. False: they
 // are the same.

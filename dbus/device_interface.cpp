@@ -101,26 +101,30 @@ const Device& DeviceInterface::device() const {
 
 // For what changes without an event. GetAll asks for each property in turn:
 // the kernel is read once for a message.
-const loop::DeviceSnapshot& DeviceInterface::fresh_snapshot() {
-  const uint64_t message = context_.message_id();
-  if (message != 0 && (message != refreshed_for_ || number_ != refreshed_number_)) {
-    refreshed_for_ = message;
+const loop::DeviceSnapshot& DeviceInterface::fresh_snapshot(loop::Volatile what) {
+  const Question question = context_.question();
+  if (question.id != 0 && (question.id != refreshed_for_ || number_ != refreshed_number_)) {
+    refreshed_for_ = question.id;
     refreshed_number_ = number_;
-    context_.operations.finding().refresh(number_);
+    context_.operations.finding().refresh(number_, question.for_one_property ? what : loop::Volatile::all);
   }
   return snapshot();
 }
 
 std::string DeviceInterface::DevPath() { return snapshot().dev_path(); }
 uint64_t DeviceInterface::Dev() { return snapshot().dev; }
-std::string DeviceInterface::BackingFile() { return loop::escape_to_utf8(fresh_snapshot().backing_file); }
+std::string DeviceInterface::BackingFile() {
+  return loop::escape_to_utf8(fresh_snapshot(loop::Volatile::backing_file).backing_file);
+}
 std::vector<uint8_t> DeviceInterface::BackingFileBytes() {
-  const std::string& path = fresh_snapshot().backing_file;
+  const std::string& path = fresh_snapshot(loop::Volatile::backing_file).backing_file;
   std::vector<uint8_t> bytes(path.begin(), path.end());
   bytes.push_back(0);
   return bytes;
 }
-bool DeviceInterface::BackingFileDeleted() { return fresh_snapshot().backing_file_deleted; }
+bool DeviceInterface::BackingFileDeleted() {
+  return fresh_snapshot(loop::Volatile::backing_file).backing_file_deleted;
+}
 uint64_t DeviceInterface::BackingFileSize() { return snapshot().backing_size; }
 uint64_t DeviceInterface::BackingInode() { return snapshot().backing.inode; }
 uint64_t DeviceInterface::BackingDev() { return snapshot().backing.dev; }
@@ -129,13 +133,13 @@ uint64_t DeviceInterface::DiskSequence() { return snapshot().disk_sequence; }
 uint64_t DeviceInterface::Size() { return snapshot().size; }
 uint64_t DeviceInterface::Offset() { return snapshot().offset; }
 uint64_t DeviceInterface::SizeLimit() { return snapshot().size_limit; }
-uint32_t DeviceInterface::BlockSize() { return fresh_snapshot().block_size; }
+uint32_t DeviceInterface::BlockSize() { return fresh_snapshot(loop::Volatile::block_size).block_size; }
 bool DeviceInterface::ReadOnly() { return snapshot().read_only; }
-bool DeviceInterface::Autoclear() { return fresh_snapshot().autoclear; }
+bool DeviceInterface::Autoclear() { return fresh_snapshot(loop::Volatile::autoclear).autoclear; }
 bool DeviceInterface::PartitionScan() {
   return device().terms.keeps_partitions || snapshot().kernel_partition_scan;
 }
-bool DeviceInterface::DirectIO() { return fresh_snapshot().direct_io; }
+bool DeviceInterface::DirectIO() { return fresh_snapshot(loop::Volatile::direct_io).direct_io; }
 std::string DeviceInterface::Reference() { return snapshot().reference; }
 uint32_t DeviceInterface::OwnerUID() { return device().terms.owner; }
 std::string DeviceInterface::Lease() {

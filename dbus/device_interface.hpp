@@ -65,7 +65,7 @@ class DeviceInterface {
 
   const Device& device() const;
   const loop::DeviceSnapshot& snapshot() const { return device().snapshot; }
-  const loop::DeviceSnapshot& fresh_snapshot();
+  const loop::DeviceSnapshot& fresh_snapshot(loop::Volatile what);
   Target target() const { return {number_, snapshot().disk_sequence}; }
 
   ServiceContext& context_;

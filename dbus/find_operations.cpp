@@ -101,13 +101,14 @@ Task<FindOperations::Listing> FindOperations::list_devices() {
   co_return listing;
 }
 
-void FindOperations::refresh(unsigned number) {
+void FindOperations::refresh(unsigned number, loop::Volatile what) {
   const Device* device = context_.parts.registry.find(number);
-  if (device == nullptr) return;
-  Device fresh = *device;
+  const auto& claims = context_.parts.loops.claims();
+  if (device == nullptr || claims.claimed(number)) return;
+  Look look{device->snapshot, claims.count(number)};
   // Detached this moment: its event is on its way and withdraws it.
-  if (!loop::refresh_volatile(context_.parts.loops.kernel(), fresh.snapshot)) return;
-  context_.parts.registry.publish(std::move(fresh));
+  look.attached = loop::refresh_volatile(context_.parts.loops.kernel(), look.snapshot, what);
+  publish(look);
 }
 
 Task<void> FindOperations::refresh_all() {

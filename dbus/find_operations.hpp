@@ -38,8 +38,8 @@ class FindOperations {
   Task<Listing> list_devices();
 
   // Reads again what changes without an event, for Get and GetAll, and tells the
-  // difference soon.
-  void refresh(unsigned number);
+  // difference.
+  void refresh(unsigned number, loop::Volatile what);
 
   // The same of all devices, on a worker: thousands would hold up the event loop. Who asks
   // while one look is under way shares the next.

@@ -76,7 +76,7 @@ ObjectTree::ObjectTree(sdbus::IConnection& connection, sd_bus* bus, const Servic
                        std::function<Task<Caller>()> caller, std::function<std::shared_ptr<void>()> alive)
     : bus_(bus),
       gate_(bus, [this] { return managed_size(); }),
-      context_{parts, std::move(caller), [this] { return message_id(); }, std::move(alive)},
+      context_{parts, std::move(caller), [this] { return question(); }, std::move(alive)},
       manager_(connection, context_),
       devices_(bus, context_),
       partitions_(bus, context_.operations.registry()) {
@@ -95,11 +95,11 @@ BusSlot ObjectTree::add_object_list(const char* path, sd_bus_node_enumerator_t l
   return added;
 }
 
-uint64_t ObjectTree::message_id() {
+Question ObjectTree::question() {
   sd_bus_message* message = sd_bus_get_current_message(bus_);
   uint64_t cookie = 0;
-  if (message == nullptr || sd_bus_message_get_cookie(message, &cookie) < 0) return 0;
-  if (is_member(message, "GetManagedObjects")) return 0;  // looked at all together
+  if (message == nullptr || sd_bus_message_get_cookie(message, &cookie) < 0) return {};
+  if (is_member(message, "GetManagedObjects")) return {};  // looked at all together
   // Each client counts its messages, and no two clients of a bus ever have one name.
   const char* sender = sd_bus_message_get_sender(message);
   const std::string_view name = sender ? sender : "";
@@ -108,7 +108,7 @@ uint64_t ObjectTree::message_id() {
     last_sender_ = name;
     ++message_id_;
   }
-  return message_id_;
+  return {message_id_, is_member(message, "Get")};
 }
 
 // Of what was told so far, which is what the reply is made of. What the kernel changed

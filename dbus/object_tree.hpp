@@ -33,7 +33,7 @@ class ObjectTree final : private RegistryListener {
   ~ObjectTree() override;
 
  private:
-  uint64_t message_id();
+  Question question();
   size_t managed_size();
   void count_changed();
   BusSlot add_object_list(const char* path, sd_bus_node_enumerator_t list);

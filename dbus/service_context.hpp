@@ -21,15 +21,19 @@ struct ServiceParts {
   std::string version;
 };
 
+// The message that is being dispatched, where it asks for a device's properties.
+struct Question {
+  uint64_t id = 0;  // tells one from the next; 0: there is none, or it asks for all devices
+  bool for_one_property = false;
+};
+
 // What every object of one connection shares. Outlives the objects and the calls
 // under way.
 struct ServiceContext : ServiceParts {
   // Who sent the message that is being dispatched on this connection. The
   // message is looked at before the first wait, the bus asked afterwards.
   std::function<Task<Caller>()> caller;
-  // Tells one message that asks for a device from the next; 0: none is being dispatched, or
-  // one that asks for all.
-  std::function<uint64_t()> message_id;
+  std::function<Question()> question;
   // Keeps the connection: whoever is asked on the way of a call, and the reply,
   // refer to it, and it may break meanwhile.
   std::function<std::shared_ptr<void>()> alive;

@@ -129,6 +129,23 @@ TEST_F(ASnapshot, FollowsWhatChangesWithoutAnEvent) {
   EXPECT_FALSE(refresh_volatile(kernel_, snapshot));
 }
 
+TEST_F(ASnapshot, FollowsOneFactAloneWhereNoOtherIsAskedFor) {
+  DeviceSnapshot snapshot = snapshot_of("image");
+  std::unique_ptr<LoopNode> node;
+  ASSERT_EQ(kernel_.open_node(3, NodeAccess::read_only, node), 0);
+  ASSERT_EQ(node->set_direct_io(true), 0);
+  ASSERT_TRUE(refresh_volatile(kernel_, snapshot, Volatile::block_size));
+  EXPECT_FALSE(snapshot.direct_io);
+  ASSERT_TRUE(refresh_volatile(kernel_, snapshot, Volatile::direct_io));
+  EXPECT_TRUE(snapshot.direct_io);
+  node.reset();
+  kernel_.foreign_detach(3);
+  for (const Volatile what :
+       {Volatile::backing_file, Volatile::autoclear, Volatile::direct_io, Volatile::block_size}) {
+    EXPECT_FALSE(refresh_volatile(kernel_, snapshot, what)) << static_cast<int>(what);
+  }
+}
+
 TEST_F(ASnapshot, NeverMixesTwoAttachments) {
   const UniqueFd first = directory_.make_file("first", 64 * kib);
   const UniqueFd second = directory_.make_file("second", 128 * kib);
