@@ -16,6 +16,11 @@
 namespace loopd {
 namespace {
 
+using namespace std::chrono_literals;
+
+// What the kernel changed without an event is told that much later, at most.
+constexpr auto between_background_looks = 1s;
+
 size_t listed_size(const FindOperations::Listing& listing) {
   constexpr size_t around_strings = 32;  // their lengths, zeros and padding
   size_t bytes = 0;
@@ -154,12 +159,15 @@ void FindOperations::publish(const Look& look) {
   context_.parts.registry.publish(std::move(fresh));
 }
 
-void FindOperations::refresh_all_soon(TaskGroup& tasks) {
-  if (!std::exchange(background_waits_, true)) tasks.start(refresh_in_background());
+void FindOperations::refresh_all_soon() {
+  if (!std::exchange(background_waits_, true)) tasks_.start(refresh_in_background());
 }
 
 Task<void> FindOperations::refresh_in_background() {
   try {
+    // Whoever asks again and again does not keep a processor busy with it.
+    if (Clock::now() < next_in_background_) co_await pause(context_.parts.scheduler, next_in_background_);
+    next_in_background_ = Clock::now() + between_background_looks;
     const auto turn = co_await turns_.acquire(0);
     background_waits_ = false;
     co_await look_at_all();

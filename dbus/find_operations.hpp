@@ -19,7 +19,9 @@ namespace loopd {
 class FindOperations {
  public:
   // Borrowed.
-  explicit FindOperations(OperationContext& context) : context_(context), turns_(context.parts.scheduler) {}
+  // Both are borrowed.
+  FindOperations(OperationContext& context, TaskGroup& tasks)
+      : context_(context), tasks_(tasks), turns_(context.parts.scheduler) {}
 
   // What attaching would do, without doing it.
   struct ProbeResult {
@@ -45,8 +47,8 @@ class FindOperations {
   // while one look is under way shares the next.
   Task<void> refresh_all();
 
-  // Begins that in `tasks`, once for all who ask before it begins.
-  void refresh_all_soon(TaskGroup& tasks);
+  // Begins that, once for all who ask before it begins, and not again within a second.
+  void refresh_all_soon();
 
  private:
   struct Look {
@@ -63,10 +65,12 @@ class FindOperations {
   std::vector<std::string> backed_by(const loop::FileIdentity& file) const;
 
   OperationContext& context_;
+  TaskGroup& tasks_;  // for looks that nobody waits for
   KeyedLocks<int> turns_;     // of refresh_all(); one key
   uint64_t asked_ = 0;        // for refresh_all(), how often
   uint64_t answered_to_ = 0;  // up to whom the last one that has begun is for
   bool background_waits_ = false;
+  Clock::time_point next_in_background_;
 };
 
 }  // namespace loopd

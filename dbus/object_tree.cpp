@@ -114,7 +114,7 @@ Question ObjectTree::question() {
 // Of what was told so far, which is what the reply is made of. What the kernel changed
 // without telling comes as signals, after it.
 size_t ObjectTree::managed_size() {
-  context_.operations.finding().refresh_all_soon(context_.calls);
+  context_.operations.finding().refresh_all_soon();
   size_t bytes = 0;
   for (const auto& [number, device] : context_.operations.registry().devices()) {
     bytes += loopd::managed_size(device);

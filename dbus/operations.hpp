@@ -21,7 +21,7 @@ class Operations {
       : context_(parts, limits),
         removing_(context_),
         attaching_(context_, removing_),
-        finding_(context_),
+        finding_(context_, tasks),
         changing_(context_),
         pending_autoclear_(context_, tasks) {}
 

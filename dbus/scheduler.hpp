@@ -135,6 +135,13 @@ Task<std::invoke_result_t<F&>> on_worker(Scheduler& scheduler, WorkLane lane, F 
   }
 }
 
+// Waits until then.
+inline Task<void> pause(Scheduler& scheduler, Clock::time_point until) {
+  OneShot<bool> done;
+  const auto timer = scheduler.at(until, [sender = done.sender()] { sender.deliver(true); });
+  co_await done;
+}
+
 // Waits until the descriptor is readable. False: the deadline passed first.
 inline Task<bool> readable(Scheduler& scheduler, int fd, Clock::time_point deadline) {
   OneShot<bool> done;
