@@ -51,7 +51,8 @@ bool lies_below(const std::string& path, const std::string& mount_point) {
 bool is_served_locally(int fd) {
   if (::fcntl(fd, F_GET_SEALS) >= 0) return true;  // a memfd, on a mount that nobody sees
   const int id = mount_id_of(fd);
-  for (const Mount& mount : mounts()) {
+  const auto all = mounts();
+  for (const Mount& mount : *all) {
     if (mount.id == id) return is_local_type(mount.type);
   }
   return false;
@@ -78,8 +79,8 @@ bool FileLocality::mounts_have_changed() {
 
 bool is_path_served_locally(const std::string& path) {
   const Mount* nearest = nullptr;
-  const std::vector<Mount> all = mounts();
-  for (const Mount& mount : all) {
+  const auto all = mounts();
+  for (const Mount& mount : *all) {
     // Of two on one mount point the later one covers the other.
     if (lies_below(path, mount.mount_point) &&
         (nearest == nullptr || mount.mount_point.size() >= nearest->mount_point.size())) {

@@ -52,7 +52,8 @@ void each_entry(const std::string& directory, const std::function<void(const std
 }
 
 void add_mounts(const std::vector<std::string>& names, std::vector<Holder>& holders) {
-  for (const Mount& mount : mounts()) {
+  const auto all = mounts();
+  for (const Mount& mount : *all) {
     std::string name = name_in(names, mount.source);
     struct stat st {};
     for (size_t i = 0; name.empty() && i < names.size(); ++i) {
@@ -68,7 +69,8 @@ void add_mounts(const std::vector<std::string>& names, std::vector<Holder>& hold
 }
 
 void add_swaps(const std::vector<std::string>& names, std::vector<Holder>& holders) {
-  for (const std::string& path : active_swaps()) {
+  const auto swaps = active_swaps();
+  for (const std::string& path : *swaps) {
     if (const std::string name = name_in(names, path); !name.empty()) {
       holders.push_back({"swap (" + name + ")"});
     }

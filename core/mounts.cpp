@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "core/host_root.hpp"
+#include "core/table_cache.hpp"
 
 namespace loop {
 namespace {
@@ -51,6 +52,17 @@ std::optional<Mount> parse(std::string_view line) {
   return mount;
 }
 
+std::optional<std::vector<Mount>> read_mounts(const std::string& path) {
+  std::ifstream mountinfo(path);
+  if (!mountinfo) return std::nullopt;
+  std::vector<Mount> found;
+  std::string line;
+  while (std::getline(mountinfo, line)) {
+    if (auto mount = parse(line)) found.push_back(std::move(*mount));
+  }
+  return found;
+}
+
 }  // namespace
 
 std::string undo_octal_escapes(std::string_view text) {
@@ -67,14 +79,9 @@ std::string undo_octal_escapes(std::string_view text) {
   return plain;
 }
 
-std::vector<Mount> mounts() {
-  std::vector<Mount> found;
-  std::ifstream mountinfo(host_mount_table());
-  std::string line;
-  while (std::getline(mountinfo, line)) {
-    if (auto mount = parse(line)) found.push_back(std::move(*mount));
-  }
-  return found;
+std::shared_ptr<const std::vector<Mount>> mounts() {
+  static TableCache<Mount> table(read_mounts);
+  return table.rows(host_mount_table());
 }
 
 }  // namespace loop

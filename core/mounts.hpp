@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,7 +19,7 @@ struct Mount {
 };
 
 // The host's mounts (host_root.hpp).
-std::vector<Mount> mounts();
+std::shared_ptr<const std::vector<Mount>> mounts();
 
 // \040 and its like, as /proc writes spaces, tabs, newlines and backslashes.
 std::string undo_octal_escapes(std::string_view text);

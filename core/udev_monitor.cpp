@@ -146,9 +146,10 @@ bool UdevMonitor::take_other_change() {
   return changed;
 }
 
-std::vector<std::string> UdevMonitor::symlinks(unsigned number) const {
+std::vector<std::string> UdevMonitor::symlinks(unsigned number) {
+  const Udev udev(udev_new());  // its count of references is one thread's
   const Device device(
-      udev_device_new_from_subsystem_sysname(handles_->udev.get(), "block", kernel_name(number).c_str()));
+      udev_device_new_from_subsystem_sysname(udev.get(), "block", kernel_name(number).c_str()));
   return device ? links_of(device.get()) : std::vector<std::string>();
 }
 

@@ -50,8 +50,8 @@ class UdevMonitor {
   // on top of one.
   bool take_other_change();
 
-  // udev's links to the whole device, from its data base.
-  std::vector<std::string> symlinks(unsigned number) const;
+  // udev's links to the whole device, from its data base. Any thread.
+  static std::vector<std::string> symlinks(unsigned number);
 
  private:
   struct Handles;

@@ -2,6 +2,7 @@
 #include "dbus/device_follower.hpp"
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "core/device_settings.hpp"
@@ -18,6 +19,13 @@ using namespace std::chrono_literals;
 
 constexpr WorkLane kernel_lane{0, false};
 constexpr WorkLane file_lane{0, true};
+
+// No user's: who waits for a file's server does not hold up what everybody is told.
+constexpr WorkLane look_lane{static_cast<uid_t>(-1), true};
+
+// Looks at once, by number: a crowd of devices takes no more of the workers' queue, and
+// some that do not answer hold up few others.
+constexpr unsigned most_looks_at_once = 64;
 
 // Who answers later than this is published without what only its backing file's
 // server can tell.
@@ -65,7 +73,8 @@ DeviceFollower::DeviceFollower(Scheduler& scheduler, TaskGroup& tasks, loop::Loo
       loops_(loops),
       helpers_(helpers),
       registry_(registry),
-      looks_(scheduler) {
+      looks_(scheduler),
+      turns_(scheduler) {
   nodes_source_ = scheduler_.on_readable(nodes_.fd(), [this] { nodes_written(); });
 }
 
@@ -175,8 +184,8 @@ Task<void> DeviceFollower::look_locked(unsigned number) {
   bool done = false;
   try {
     for (int attempt = 0; attempt < look_attempts && !done; ++attempt) done = co_await look_once(number);
-  } catch (const loop::Error&) {
-    // No descriptor to look with: what is known stays.
+  } catch (const std::exception&) {
+    // No descriptor to look with, or no room among the workers: what is known stays.
   }
   if (!done) {
     changed_.insert(number);  // it is looked at again, a little later
@@ -223,83 +232,162 @@ std::optional<bool> DeviceFollower::overtaken(unsigned number, uint64_t claims) 
   return std::nullopt;
 }
 
+// What a worker sees of a device.
+struct DeviceFollower::Sight {
+  loop::Examination examination;
+  loop::AttachmentTerms terms;
+  std::vector<std::string> links;  // udev's, where no event has told them
+  bool described = false;          // by the device itself, too
+  bool stale = false;              // it was another attachment by then
+};
+
+// The work of seeing it. What only the device can tell is asked along with the rest where
+// the kernel alone serves its file: each way to a worker and back costs as much as the look.
+class DeviceFollower::Seeing {
+ public:
+  Seeing(DeviceFollower& follower, unsigned number, bool ask_device)
+      : follower_(follower), number_(number), ask_device_(ask_device), hung_(follower.unresponsive_) {
+    if (const Device* known = follower.registry_.find(number)) {
+      known_sequence_ = known->snapshot.disk_sequence;
+      known_terms_ = known->terms;
+    }
+    if (!follower.links_.contains(number)) symlinks_of_ = follower.symlinks_of_;
+  }
+
+  // On a worker: of the follower it uses only what is for every thread.
+  std::optional<Sight> operator()() const {
+    auto examination = loop::examine(follower_.loops_.kernel(), number_, known_sequence_);
+    if (!examination) return std::nullopt;
+    Sight sight;
+    sight.terms = terms_of(*examination);
+    sight.examination = std::move(*examination);
+    if (symlinks_of_) sight.links = symlinks_of_(number_);
+    const bool hung = hung_.contains(sight.examination.snapshot.disk_sequence);
+    if (ask_device_ && sight.terms.served_locally && !hung) follower_.describe(sight);
+    return sight;
+  }
+
+ private:
+  // What is known of an attachment: as it is published, else as it was recorded.
+  loop::AttachmentTerms terms_of(const loop::Examination& examination) const {
+    const uint64_t sequence = examination.snapshot.disk_sequence;
+    if (sequence != 0 && sequence == known_sequence_) return known_terms_;
+    loop::AttachmentTerms foreign;
+    foreign.served_locally = examination.served_locally;
+    const loop::AttachmentRecords* records = follower_.loops_.records();
+    if (records == nullptr || sequence == 0) return foreign;
+    const auto record = records->find(sequence);
+    if (record && record->number == number_) return *record;
+    return foreign;
+  }
+
+  DeviceFollower& follower_;
+  unsigned number_;
+  bool ask_device_;
+  std::set<uint64_t> hung_;
+  uint64_t known_sequence_ = 0;
+  loop::AttachmentTerms known_terms_;
+  Symlinks symlinks_of_;
+};
+
+// On a worker; may wait for the file's server, in the helper where that is no part of
+// the kernel.
+void DeviceFollower::describe(Sight& sight) {
+  const auto way = helpers_.way(sight.terms.served_locally, sight.terms.owner);
+  sight.described = true;
+  sight.stale = !loop::describe(way->kernel(), sight.examination);
+  if (sight.stale) return;
+  const loop::DeviceSnapshot& snapshot = sight.examination.snapshot;
+  const bool watchable = sight.terms.served_locally && !snapshot.backing_file_deleted;
+  backing_files_.watch(snapshot.number, watchable ? snapshot.backing_file : "", snapshot.backing);
+}
+
+// Nothing: no file is attached.
+Task<std::optional<DeviceFollower::Sight>> DeviceFollower::see(unsigned number) {
+  const auto deadline = Clock::now() + describe_patience;
+  bool in_time = true;
+  std::optional<Sight> sight;
+  try {
+    sight = co_await on_worker(scheduler_, look_lane, Seeing(*this, number, true), deadline);
+  } catch (const WorkTimedOut&) {
+    in_time = false;
+  }
+  if (in_time) co_return sight;
+  // A disk below a file system of the kernel's own may not answer either. sysfs does.
+  sight = co_await on_worker(scheduler_, kernel_lane, Seeing(*this, number, false));
+  if (sight) unresponsive_.insert(sight->examination.snapshot.disk_sequence);
+  co_return sight;
+}
+
+// The sight travels by value: should the worker come back late, it writes into what
+// nobody reads any more.
+Task<DeviceFollower::Sight> DeviceFollower::describe_patiently(Sight sight) {
+  const auto work = [this, sight]() mutable {
+    describe(sight);
+    return std::move(sight);
+  };
+  try {
+    sight = co_await on_worker(scheduler_, file_lane, work, Clock::now() + describe_patience);
+  } catch (const WorkTimedOut&) {
+    unresponsive_.insert(sight.examination.snapshot.disk_sequence);
+  }
+  co_return sight;
+}
+
+// An attach that was given up while it waited in LOOP_CONFIGURE: nobody holds the number
+// any more.
+Task<void> DeviceFollower::forgive_if_released(unsigned number) {
+  if (!loops_.is_avoided(number)) co_return;
+  const auto work = [&loops = loops_, number] {
+    if (!loop::find_holders(loops.kernel(), number).empty()) return;
+    loops.forgive(number);
+    if (loops.records()) loops.records()->erase_intent(number);
+  };
+  co_await on_worker(scheduler_, kernel_lane, work);
+}
+
+Task<void> DeviceFollower::withdraw(unsigned number) {
+  const Device* known = registry_.find(number);
+  loop::AttachmentRecord gone;
+  const bool ours = known != nullptr && (known->terms.keeps_partitions || known->terms.delete_node);
+  if (known != nullptr) {
+    gone.number = number;
+    gone.disk_sequence = known->snapshot.disk_sequence;
+    static_cast<loop::AttachmentTerms&>(gone) = known->terms;
+    forget(gone.disk_sequence);
+  }
+  registry_.withdraw(number);
+  backing_files_.forget(number);
+  nodes_.forget(number);
+  if (ours) co_await clean_up(number, gone);
+}
+
 // False: the device became another attachment while it was looked at.
 Task<bool> DeviceFollower::look_once(unsigned number) {
-  loop::LoopKernel& kernel = loops_.kernel();
+  const auto turn = co_await turns_.acquire(number % most_looks_at_once);
   const uint64_t claims = loops_.claims().count(number);
   // What would be seen is half-way, and may be published and done with when it comes back.
   if (const auto done = overtaken(number, claims)) co_return *done;
   co_await sync_if_rewritten(number);
-  const Device* before = registry_.find(number);
-  const uint64_t known_sequence = before == nullptr ? 0 : before->snapshot.disk_sequence;
-  loop::AttachmentTerms known_terms = before == nullptr ? loop::AttachmentTerms() : before->terms;
-  const auto examine = [&kernel, number, known_sequence] {
-    return loop::examine(kernel, number, known_sequence);
-  };
-  std::optional<loop::Examination> found = co_await on_worker(scheduler_, kernel_lane, examine);
+  std::optional<Sight> sight = co_await see(number);
   if (const auto done = overtaken(number, claims)) co_return *done;
-  if (!found && loops_.is_avoided(number)) {
-    const auto work = [&loops = loops_, number] {
-      if (!loop::find_holders(loops.kernel(), number).empty()) return;
-      loops.forgive(number);
-      if (loops.records()) loops.records()->erase_intent(number);
-    };
-    co_await on_worker(scheduler_, kernel_lane, work);
+  if (!sight) {
+    co_await forgive_if_released(number);
     if (const auto done = overtaken(number, claims)) co_return *done;
-  }
-  if (!found) {
-    const Device* known = registry_.find(number);
-    loop::AttachmentRecord gone;
-    const bool ours = known != nullptr && (known->terms.keeps_partitions || known->terms.delete_node);
-    if (known != nullptr) {
-      gone.number = number;
-      gone.disk_sequence = known->snapshot.disk_sequence;
-      static_cast<loop::AttachmentTerms&>(gone) = known->terms;
-      forget(gone.disk_sequence);
-    }
-    registry_.withdraw(number);
-    backing_files_.forget(number);
-    nodes_.forget(number);
-    if (ours) co_await clean_up(number, gone);
+    co_await withdraw(number);
     co_return true;
   }
-
-  const uint64_t sequence = found->snapshot.disk_sequence;
-  loop::AttachmentTerms otherwise;
-  otherwise.served_locally = found->served_locally;
-  if (sequence != 0 && sequence == known_sequence) otherwise = std::move(known_terms);
-  const loop::AttachmentTerms terms = terms_of(found->snapshot, std::move(otherwise));
-  if (!unresponsive_.contains(sequence)) {
-    // The examination travels by value: should the worker come back late, it
-    // writes into what nobody reads any more.
-    const auto describe = [this, terms, examination = *found]() mutable -> std::optional<loop::Examination> {
-      const auto way = helpers_.way(terms.served_locally, terms.owner);
-      if (!loop::describe(way->kernel(), examination)) return std::nullopt;
-      const loop::DeviceSnapshot& snapshot = examination.snapshot;
-      const bool watchable = terms.served_locally && !snapshot.backing_file_deleted;
-      backing_files_.watch(snapshot.number, watchable ? snapshot.backing_file : "", snapshot.backing);
-      return std::move(examination);
-    };
-    bool timed_out = false;
-    std::optional<loop::Examination> described;
-    try {
-      described = co_await on_worker(scheduler_, file_lane, describe, Clock::now() + describe_patience);
-    } catch (const WorkTimedOut&) {
-      timed_out = true;
-    }
-    if (timed_out) {
-      unresponsive_.insert(sequence);
-    } else if (!described) {
-      co_return false;
-    } else {
-      found = std::move(described);
-    }
+  if (!sight->described && !unresponsive_.contains(sight->examination.snapshot.disk_sequence)) {
+    sight = co_await describe_patiently(std::move(*sight));
   }
+  if (sight->stale) co_return false;
   if (const auto done = overtaken(number, claims)) co_return *done;
-  Device device = device_of(std::move(*found));
-  device.terms = terms_of(device.snapshot, terms);
+  Device device = device_of(std::move(sight->examination));
+  const Device* known = registry_.find(number);
+  const bool same = known != nullptr && known->snapshot.disk_sequence == device.snapshot.disk_sequence;
+  device.terms = same ? known->terms : std::move(sight->terms);
   watch_node(device);
-  add_links(device);
+  add_links(device, std::move(sight->links));
   publish(std::move(device));
   co_return true;
 }
@@ -319,22 +407,10 @@ void DeviceFollower::forget(uint64_t disk_sequence) {
   unresponsive_.erase(disk_sequence);
 }
 
-// What is known of an attachment: as it is published, else as it was recorded.
-loop::AttachmentTerms DeviceFollower::terms_of(const loop::DeviceSnapshot& snapshot,
-                                               loop::AttachmentTerms otherwise) const {
-  const Device* known = registry_.find(snapshot.number);
-  if (known != nullptr && known->snapshot.disk_sequence == snapshot.disk_sequence) return known->terms;
-  if (!loops_.records() || snapshot.disk_sequence == 0) return otherwise;
-  const auto record = loops_.records()->find(snapshot.disk_sequence);
-  if (record && record->number == snapshot.number) return *record;
-  return otherwise;
-}
-
-void DeviceFollower::add_links(Device& device) const {
-  const unsigned number = device.snapshot.number;
-  const auto links = links_.find(number);
+void DeviceFollower::add_links(Device& device, std::vector<std::string> otherwise) const {
+  const auto links = links_.find(device.snapshot.number);
   if (links == links_.end()) {
-    if (symlinks_of_) device.symlinks = symlinks_of_(number);
+    device.symlinks = std::move(otherwise);
     return;
   }
   // Links of the attachment before are none of this one.

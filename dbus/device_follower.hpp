@@ -27,7 +27,7 @@ namespace loopd {
 // repeated one does no harm. Event loop's thread only.
 class DeviceFollower {
  public:
-  // udev's links to a device, where a udev runs.
+  // udev's links to a device, where a udev runs. Callable from any thread.
   using Symlinks = std::function<std::vector<std::string>(unsigned number)>;
 
   DeviceFollower(Scheduler& scheduler, TaskGroup& tasks, loop::LoopManager& loops, loop::FileHelpers& helpers,
@@ -91,6 +91,9 @@ class DeviceFollower {
     std::vector<std::string> paths;
   };
 
+  struct Sight;
+  class Seeing;
+
   void start_look(unsigned number);
   void start_looks_soon();
   void nodes_written();
@@ -101,11 +104,15 @@ class DeviceFollower {
   Task<void> look_if_asked(unsigned number);
   Task<void> look_locked(unsigned number);
   Task<bool> look_once(unsigned number);
+  Task<std::optional<Sight>> see(unsigned number);
+  void describe(Sight& sight);
+  Task<Sight> describe_patiently(Sight sight);
+  Task<void> forgive_if_released(unsigned number);
+  Task<void> withdraw(unsigned number);
   std::optional<bool> overtaken(unsigned number, uint64_t claims);
   Task<void> reconcile_records();
   Task<void> clean_up(unsigned number, loop::AttachmentRecord record);
-  loop::AttachmentTerms terms_of(const loop::DeviceSnapshot& snapshot, loop::AttachmentTerms otherwise) const;
-  void add_links(Device& device) const;
+  void add_links(Device& device, std::vector<std::string> otherwise) const;
 
   Scheduler& scheduler_;
   TaskGroup& tasks_;
@@ -118,6 +125,7 @@ class DeviceFollower {
   std::set<unsigned> changed_;  // to be looked at soon
   std::unique_ptr<Scheduler::Registration> changed_timer_;
   NumberLocks looks_;  // two looks at one device must not publish in the wrong order
+  NumberLocks turns_;  // of looks, so that there are not too many at once
   Symlinks symlinks_of_;
   bool has_udev_ = false;
   std::function<void()> drain_early_events_;

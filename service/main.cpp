@@ -112,7 +112,7 @@ class Service {
 
   void follow_events() {
     if (monitor_.source() == loop::UdevMonitor::Source::udev) {
-      follower_.use_udev([this](unsigned number) { return monitor_.symlinks(number); });
+      follower_.use_udev(loop::UdevMonitor::symlinks);
     } else {
       log::info("no udev answers, following the kernel's own events");
     }

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 
 #include <cerrno>
+#include <chrono>
 #include <string>
 #include <system_error>
 
@@ -15,6 +16,7 @@ namespace loopd_bench {
 namespace {
 
 constexpr int attempts = 64;
+constexpr auto patience = std::chrono::seconds(1);
 
 [[noreturn]] void fail(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
@@ -53,7 +55,11 @@ void bare_detach(unsigned number) {
 
 void bare_delete_node(unsigned number) {
   const loop::UniqueFd control = open_control();
-  if (::ioctl(control.get(), LOOP_CTL_REMOVE, static_cast<long>(number)) < 0) fail("LOOP_CTL_REMOVE");
+  // udev looks at what was detached, and then it is busy.
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (::ioctl(control.get(), LOOP_CTL_REMOVE, static_cast<long>(number)) < 0) {
+    if (errno != EBUSY || std::chrono::steady_clock::now() > deadline) fail("LOOP_CTL_REMOVE");
+  }
 }
 
 }  // namespace loopd_bench
