@@ -68,23 +68,6 @@ bool parse(const std::string& text, bool& value) {
   return good;
 }
 
-std::string decode(std::string_view text) {
-  std::string plain;
-  while (!text.empty()) {
-    uint8_t byte = 0;
-    const char* digits = text.data() + 2;
-    if (text.size() >= 4 && text.starts_with("\\x") &&
-        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
-      plain += static_cast<char>(byte);
-      text.remove_prefix(4);
-    } else {
-      plain += text[0];
-      text.remove_prefix(1);
-    }
-  }
-  return plain;
-}
-
 bool assign(AttachmentRecord& record, const std::string& key, const std::string& value) {
   if (key == "LOOPD_OWNER_UID") return parse(value, record.owner);
   if (key == "LOOPD_NUMBER") return parse(value, record.number);
@@ -96,8 +79,8 @@ bool assign(AttachmentRecord& record, const std::string& key, const std::string&
   if (key == "LOOPD_DELETE_NODE") return parse(value, record.delete_node);
   if (key == "LOOPD_SERVED_LOCALLY") return parse(value, record.served_locally);
   if (key == "LOOPD_DETACHING") return parse(value, record.detaching);
-  if (key == "LOOPD_REFERENCE") record.reference = decode(value);
-  if (key == "LOOPD_DECLARATION") record.declaration = decode(value);
+  if (key == "LOOPD_REFERENCE") record.reference = decode_from_udev(value);
+  if (key == "LOOPD_DECLARATION") record.declaration = decode_from_udev(value);
   if (key == "LOOPD_LEASE") record.lease = value;
   if (key == "LOOPD_LEASE_BUS") record.lease_bus = value;
   return true;  // written by a newer version
@@ -127,6 +110,23 @@ std::string encode_for_udev(std::string_view text) {
     }
   }
   return encoded;
+}
+
+std::string decode_from_udev(std::string_view text) {
+  std::string plain;
+  while (!text.empty()) {
+    uint8_t byte = 0;
+    const char* digits = text.data() + 2;
+    if (text.size() >= 4 && text.starts_with("\\x") &&
+        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
+      plain += static_cast<char>(byte);
+      text.remove_prefix(4);
+    } else {
+      plain += text[0];
+      text.remove_prefix(1);
+    }
+  }
+  return plain;
 }
 
 AttachmentRecords::AttachmentRecords(const std::string& directory, Intents intents) : intents_(intents) {

@@ -74,4 +74,7 @@ class AttachmentRecords {
 // UTF-8 beyond it as they are, any other byte as \xNN.
 std::string encode_for_udev(std::string_view text);
 
+// The way back, of what udev or this wrote.
+std::string decode_from_udev(std::string_view text);
+
 }  // namespace loop

@@ -16,6 +16,11 @@
 #include "core/partition_table.hpp"
 
 namespace loop {
+namespace {
+
+constexpr uint64_t sysfs_sector = 512;
+
+}  // namespace
 
 std::vector<KnownPartition> known_partitions(const LoopKernel& kernel, unsigned number) {
   std::vector<KnownPartition> known;
@@ -28,6 +33,20 @@ std::vector<KnownPartition> known_partitions(const LoopKernel& kernel, unsigned 
     partition.dev = parse_device_number(*dev);
     known.push_back(std::move(partition));
   }
+  return known;
+}
+
+std::optional<KnownPartition> known_partition(const LoopKernel& kernel, unsigned number, unsigned partition) {
+  const std::string directory = kernel_name(number) + "p" + std::to_string(partition) + "/";
+  const auto read = [&](const char* name) { return kernel.attribute(number, (directory + name).c_str()); };
+  const auto dev = read("dev");
+  const auto start = read("start");
+  const auto size = read("size");
+  if (!dev || !start || !size) return std::nullopt;
+  KnownPartition known;
+  known.entry.extent = {partition, std::strtoull(start->c_str(), nullptr, 10) * sysfs_sector,
+                        std::strtoull(size->c_str(), nullptr, 10) * sysfs_sector};
+  known.dev = parse_device_number(*dev);
   return known;
 }
 

@@ -26,6 +26,9 @@ std::optional<Examination> examine(const LoopKernel& kernel, unsigned number, ui
 // The partitions that the kernel knows, with their device numbers.
 std::vector<KnownPartition> known_partitions(const LoopKernel& kernel, unsigned number);
 
+// One of them; nothing where it is just going away.
+std::optional<KnownPartition> known_partition(const LoopKernel& kernel, unsigned number, unsigned partition);
+
 // Adds what only the device itself tells: GET_STATUS64, and the table's types,
 // UUIDs and names. May block for as long as the backing file's server does.
 // False where the device is not that attachment any more.

@@ -13,9 +13,11 @@
 #include <sstream>
 #include <string_view>
 
+#include "core/attachment_records.hpp"
 #include "core/device_name.hpp"
 #include "core/error.hpp"
 #include "core/unique_fd.hpp"
+#include "core/utf8.hpp"
 
 namespace loop {
 namespace {
@@ -54,7 +56,21 @@ std::vector<std::string> links_of(udev_device* device) {
   return links;
 }
 
-std::optional<DeviceEvent> event_of(udev_device* device) {
+std::string property_of(udev_device* device, const char* name) {
+  const char* value = udev_device_get_property_value(device, name);
+  return value ? value : "";
+}
+
+TableEntry entry_of(udev_device* device, unsigned partition) {
+  TableEntry entry;
+  entry.extent.number = partition;
+  entry.type = escape_to_utf8(property_of(device, "ID_PART_ENTRY_TYPE"));
+  entry.uuid = escape_to_utf8(property_of(device, "ID_PART_ENTRY_UUID"));
+  entry.name = escape_to_utf8(decode_from_udev(property_of(device, "ID_PART_ENTRY_NAME")));
+  return entry;
+}
+
+std::optional<DeviceEvent> event_of(udev_device* device, bool from_udev) {
   const char* name = udev_device_get_sysname(device);
   const auto action = action_of(udev_device_get_action(device));
   unsigned number = 0;
@@ -66,6 +82,7 @@ std::optional<DeviceEvent> event_of(udev_device* device) {
   event.number = number;
   if (name[length] == 'p' && std::sscanf(name + length, "p%u", &partition) == 1) {
     event.partition = partition;
+    if (from_udev) event.entry = entry_of(device, partition);
   }
   if (const char* sequence = udev_device_get_property_value(device, "DISKSEQ")) {
     event.disk_sequence = std::strtoull(sequence, nullptr, 10);
@@ -129,7 +146,7 @@ std::optional<DeviceEvent> UdevMonitor::next() {
       if (errno == EINTR) continue;
       return std::nullopt;
     }
-    if (auto event = event_of(device.get())) return event;
+    if (auto event = event_of(device.get(), source_ == Source::udev)) return event;
     other_changed_ = true;
   }
 }

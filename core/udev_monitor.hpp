@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "core/partition.hpp"
+
 namespace loop {
 
 // One event of a loop device or of one of its partitions, as plain values.
@@ -18,6 +20,9 @@ struct DeviceEvent {
   std::optional<unsigned> partition;  // nothing: the whole device
   bool resized = false;               // a change of the size alone
   uint64_t disk_sequence = 0;         // 0: not told
+  // Of a partition, what udev has read of its entry in the table: type, UUID, name. Not
+  // its place.
+  std::optional<TableEntry> entry;
   std::vector<std::string> symlinks;  // udev's, of this node; none from the kernel
 };
 

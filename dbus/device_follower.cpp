@@ -38,6 +38,9 @@ constexpr auto udev_patience = 10s;
 // Changes of a file or a node within this are told together.
 constexpr auto change_delay = 50ms;
 
+// Of changes that do not cease.
+constexpr auto longest_change_delay = 1s;
+
 constexpr int look_attempts = 4;
 constexpr auto clean_up_patience = 5s;
 
@@ -96,6 +99,10 @@ void DeviceFollower::handle(const loop::DeviceEvent& event) {
   const bool written = event.action == loop::DeviceEvent::Action::change && !event.resized;
   if (!event.partition && written) rewritten_.insert(event.number);
   if (!loops_.claims().claimed(event.number)) {
+    const Device* known = registry_.find(event.number);
+    const bool same = known != nullptr && known->snapshot.disk_sequence == event.disk_sequence;
+    const bool added = event.entry && event.action == loop::DeviceEvent::Action::add;
+    if (same && added) return partition_came(event);
     start_look(event.number);
     return;
   }
@@ -109,6 +116,62 @@ void DeviceFollower::handle(const loop::DeviceEvent& event) {
     meanwhile.ready.insert(*event.partition);
     if (meanwhile.changed) meanwhile.changed();
   }
+}
+
+// A look at a device is as long as its list of partitions, and a table's come all at once:
+// each is published by itself, as udev has read it, and when no more come a look confirms
+// them all.
+void DeviceFollower::partition_came(const loop::DeviceEvent& event) {
+  const unsigned number = event.number;
+  note(number);
+  const auto now = Clock::now();
+  Arrivals& arrivals =
+      arrivals_.try_emplace(number, Arrivals{{}, now + longest_change_delay, nullptr}).first->second;
+  arrivals.partitions.insert_or_assign(*event.partition, *event.entry);
+  arrivals.look = scheduler_.at(std::min(now + change_delay, arrivals.look_by), [this, number] {
+    arrivals_.erase(number);
+    start_look(number);
+  });
+  if (asked_to_add_.insert(number).second) tasks_.start(add_partitions(number, event.disk_sequence));
+}
+
+Task<void> DeviceFollower::add_partitions(unsigned number, uint64_t disk_sequence) {
+  const auto lock = co_await looks_.acquire(number);
+  asked_to_add_.erase(number);
+  const auto arrived = arrivals_.find(number);
+  const Device* before = registry_.find(number);
+  if (arrived == arrivals_.end() || before == nullptr) co_return;  // a look sees to it
+  const uint64_t claims = loops_.claims().count(number);
+  if (overtaken(number, claims) || before->snapshot.disk_sequence != disk_sequence) co_return;
+  const auto work = [&kernel = loops_.kernel(), number, disk_sequence,
+                     entries = std::exchange(arrived->second.partitions, {})] {
+    std::vector<loop::KnownPartition> found;
+    for (const auto& [partition, entry] : entries) {
+      auto known = loop::known_partition(kernel, number, partition);
+      if (!known) continue;
+      const loop::PartitionExtent extent = known->entry.extent;
+      known->entry = entry;
+      known->entry.extent = extent;
+      found.push_back(std::move(*known));
+    }
+    if (!loop::is_attached(kernel, number, disk_sequence)) found.clear();
+    return found;
+  };
+  std::vector<loop::KnownPartition> found;
+  try {
+    found = co_await on_worker(scheduler_, kernel_lane, work);
+  } catch (const std::exception&) {
+    co_return;  // nothing to look with; the look to come tries again
+  }
+  const Device* known = registry_.find(number);
+  if (overtaken(number, claims) || known == nullptr || known->snapshot.disk_sequence != disk_sequence)
+    co_return;
+  Device device = *known;
+  for (loop::KnownPartition& partition : found) {
+    const unsigned place = partition.entry.extent.number;
+    device.partitions.try_emplace(place, Partition{std::move(partition.entry), partition.dev});
+  }
+  publish(std::move(device));
 }
 
 void DeviceFollower::backing_files_changed() {

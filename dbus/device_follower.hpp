@@ -91,8 +91,17 @@ class DeviceFollower {
     std::vector<std::string> paths;
   };
 
+  // Partitions that have come and are not published yet, and the look that follows them.
+  struct Arrivals {
+    std::map<unsigned, loop::TableEntry> partitions;
+    Clock::time_point look_by;
+    std::unique_ptr<Scheduler::Registration> look;
+  };
   struct Sight;
   class Seeing;
+
+  void partition_came(const loop::DeviceEvent& event);
+  Task<void> add_partitions(unsigned number, uint64_t disk_sequence);
 
   void start_look(unsigned number);
   void start_looks_soon();
@@ -131,7 +140,9 @@ class DeviceFollower {
   std::function<void()> drain_early_events_;
   std::map<unsigned, uint64_t> noted_;  // changed, and not looked at since: by the last change
   uint64_t notes_ = 0;
-  std::set<unsigned> asked_;      // looks that have not begun
+  std::set<unsigned> asked_;  // looks that have not begun
+  std::map<unsigned, Arrivals> arrivals_;
+  std::set<unsigned> asked_to_add_;
   std::set<unsigned> rewritten_;  // disks whose table may have been written
   std::map<unsigned, Meanwhile> meanwhile_;
   std::map<unsigned, Links> links_;

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <future>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -153,8 +154,10 @@ Duration measure(Stage& stage, unsigned count, Figures& figures) {
                          signalled.emplace(partition, now);
                        }
                      });
-  partitions.add();
+  // Signals are to be heard when they come, not when all are added.
+  auto adding = std::async(std::launch::async, [&] { partitions.add(); });
   listener.wait_until([&] { return signalled.size() == count; });
+  adding.get();
   stage.quiet();
   const std::vector<Duration> all = latencies(udev.moments(), signalled);
   if (all.size() != count) throw std::runtime_error("udev was not heard");
