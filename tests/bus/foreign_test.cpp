@@ -92,6 +92,30 @@ TEST_F(ForeignDevice, HasAnObjectWithItsPartitions) {
   EXPECT_TRUE(root().wait_for([&] { return root().find_signal("PartitionRemoved", object) != nullptr; }));
 }
 
+// udev has read their entries, and the look that follows finds nothing else.
+TEST_F(ForeignDevice, HasPartitionsWithNamesFromTheBeginning) {
+  const ScratchFile file(8 * MiB);
+  partition(file, gpt_with_five_partitions);
+  const unsigned number = own_number();
+  ASSERT_EQ(kernel_attach(number, file.fd()), 0);
+  ASSERT_TRUE(appears(number));
+  const std::string object = object_of(number) + "/p2";
+  ASSERT_EQ(kernel_add_partition(number, 2, 2 * MiB, 2 * MiB), 0);
+  ASSERT_TRUE(root().wait_for([&] { return root().find_signal("PartitionAdded", object) != nullptr; }));
+  const Value told = properties_of(object, partition_interface);
+  EXPECT_EQ(told.at("Name"), text("second one"));
+  EXPECT_EQ(told.at("UUID"), text("22222222-2222-4222-8222-222222222222"));
+  EXPECT_EQ(told.at("Type"), text("0fc63daf-8483-4772-8e79-3d69d8477de4"));
+  EXPECT_EQ(told.at("Size"), u64(2 * MiB));
+  root().forget_signals();
+  // An attach looks at all that was heard of before it decides.
+  const ScratchFile other(MiB);
+  attach(other);
+  EXPECT_EQ(properties_of(object, partition_interface), told);
+  for (const Signal& signal : root().signals()) EXPECT_NE(signal.object, object) << signal;
+  EXPECT_TRUE(succeeds(root().device(object_of(number), "Remove")));
+}
+
 TEST_F(ForeignDevice, MayBeRemovedByRoot) {
   const ScratchFile file(MiB);
   const unsigned number = own_number();
