@@ -15,7 +15,7 @@ namespace {
 using bus_test::UDisks;
 
 constexpr Repetitions of_microseconds{200};
-constexpr Repetitions of_milliseconds{60};
+constexpr Repetitions of_milliseconds{40};
 
 // Each knows how one of them attaches the stage's image, and detaches it again.
 struct Rival {

@@ -122,7 +122,7 @@ Duration remove_by_crowd(Stage& stage, const Crowd& crowd) {
 
 void add_bulk_benchmarks(Stage& stage) {
   const auto crowd = std::make_shared<Crowd>(stage.stack().address(), clients);
-  const Repetitions few{20};
+  const Repetitions few{10};
   add("attach-by-16-clients/loopd", few, [&stage, crowd] { return attach_by_crowd(stage, *crowd); });
   add("attach-by-16-clients/bare", few, [&stage] { return attach_bare(stage); });
   add("remove-500-at-once/loopd", few, [&stage, crowd] { return remove_by_crowd(stage, *crowd); });

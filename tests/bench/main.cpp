@@ -18,9 +18,8 @@ namespace {
 using namespace loopd_bench;
 
 struct Arguments {
-  unsigned population = 0;
+  Setting setting;
   bool short_form = false;
-  bool with_udisks = true;
 };
 
 // Google Benchmark has taken its own before.
@@ -32,16 +31,18 @@ std::optional<Arguments> parse(int argc, char** argv) {
     if (argument == "--short") {
       arguments.short_form = true;
     } else if (argument == "--without-udisks") {
-      arguments.with_udisks = false;
+      arguments.setting.udisks = false;
+    } else if (argument == "--without-udev") {
+      arguments.setting.udev = false;
     } else if (argument.starts_with(population)) {
-      arguments.population =
+      arguments.setting.population =
           static_cast<unsigned>(std::strtoul(argument.c_str() + population.size(), nullptr, 10));
     } else {
-      std::fprintf(
-          stderr,
-          "loopd-bench: unknown argument '%s'\n"
-          "Usage: loopd-bench [--short] [--population=DEVICES] [--without-udisks] [--benchmark_...]\n",
-          argv[i]);
+      std::fprintf(stderr,
+                   "loopd-bench: unknown argument '%s'\n"
+                   "Usage: loopd-bench [--short] [--population=DEVICES] [--without-udisks] [--without-udev]\n"
+                   "                   [--benchmark_...]\n",
+                   argv[i]);
       return std::nullopt;
     }
   }
@@ -79,7 +80,7 @@ void allow_many_descriptors() {
 }
 
 bool measure(const Arguments& arguments) {
-  Stage stage(arguments.population, arguments.with_udisks);
+  Stage stage(arguments.setting);
   use_short_form(arguments.short_form);
   add_attach_benchmarks(stage);
   add_bulk_benchmarks(stage);
@@ -88,7 +89,7 @@ bool measure(const Arguments& arguments) {
   add_start_benchmarks(stage);
   add_stranger_benchmarks(stage);
   add_resident_benchmarks(stage);
-  benchmark::AddCustomContext("population", std::to_string(arguments.population));
+  benchmark::AddCustomContext("population", std::to_string(arguments.setting.population));
   Progress progress;
   benchmark::RunSpecifiedBenchmarks(&progress);
   benchmark::ClearRegisteredBenchmarks();  // they refer to the stage

@@ -84,8 +84,10 @@ void add_resident_benchmarks(Stage& stage) {
   });
   add("idle/loopd", {1, 1},
       [&stage](Figures& figures) { return count_wake_ups(stage, is_short_form() ? 3 : 60, figures); });
-  add("cycles/loopd", {1, 1},
-      [&stage](Figures& figures) { return run_cycles(stage, is_short_form() ? 3200 : 100'000, figures); });
+  // udev would be at work on as many for an hour.
+  const unsigned cycles = stage.has_udev() || is_short_form() ? 3200 : 100'000;
+  add(stage.has_udev() ? "cycles/loopd" : "cycles-without-udev/loopd", {1, 1},
+      [&stage, cycles](Figures& figures) { return run_cycles(stage, cycles, figures); });
 }
 
 }  // namespace loopd_bench

@@ -21,8 +21,7 @@ ONCE = "idle/|cycles/"
 FAR_TOO_SLOW = 1000
 
 
-def measure(bench, population, directory, short):
-    output = directory / f"{population}.json"
+def measure(bench, population, output, short, *more):
     command = [bench, f"--population={population}", f"--benchmark_out={output}",
                "--benchmark_enable_random_interleaving=true"]
     if short:
@@ -31,10 +30,11 @@ def measure(bench, population, directory, short):
         command.append("--without-udisks")
     if population > 0:
         command.append(f"--benchmark_filter=-^({ONCE})")
+    command += more
     # What could not be measured is in the report, beside what could.
     failed = subprocess.run(command, check=False).returncode != 0
     if failed and not output.exists():
-        raise SystemExit(f"bench: nothing was measured with {population} devices")
+        raise SystemExit(f"bench: nothing was measured for {output.name}")
     return output
 
 
@@ -47,8 +47,10 @@ def main():
 
     with tempfile.TemporaryDirectory() as scratch:
         directory = pathlib.Path(scratch)
-        runs = [measure(arguments.bench, population, directory, arguments.short)
+        runs = [measure(arguments.bench, population, directory / f"{population}.json", arguments.short)
                 for population in (SHORT_FORM if arguments.short else LONG_FORM)]
+        runs.append(measure(arguments.bench, 0, directory / "cycles.json", arguments.short, "--without-udev",
+                            "--benchmark_filter=^cycles"))
         return report.report(runs, arguments.output)
 
 

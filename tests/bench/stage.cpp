@@ -14,18 +14,18 @@ constexpr uint64_t image_size = bus_test::MiB;
 
 }  // namespace
 
-Stage::Stage(unsigned population, bool with_udisks) {
+Stage::Stage(const Setting& setting) {
   // Freed memory is not to be overwritten here, as the tests have it.
   ::setenv("MALLOC_PERTURB_", "0", 1);
-  udev_ = std::make_unique<bus_test::Udev>();
+  if (setting.udev) udev_ = std::make_unique<bus_test::Udev>();
   stack_ = std::make_unique<bus_test::Stack>();
   // For the commands that are measured.
   ::setenv("DBUS_SYSTEM_BUS_ADDRESS", stack_->address().c_str(), 1);
   root_ = std::make_unique<Caller>(stack_->address());
   image_ = std::make_unique<bus_test::ScratchFile>(image_size);
-  attach_population(population);
+  attach_population(setting.population);
   memory_at_start_ = resident_memory(stack_->loopd().pid());
-  if (with_udisks) start_udisks();
+  if (setting.udev && setting.udisks) start_udisks();
 }
 
 Stage::~Stage() {
@@ -55,8 +55,10 @@ const bus_test::ScratchFile& Stage::images(size_t which) {
 }
 
 void Stage::quiet() {
-  const bus_test::CommandResult settled = bus_test::run({"udevadm", "settle", "--timeout=120"});
-  if (settled.status != 0) throw std::runtime_error("udevadm settle: " + settled.output);
+  if (udev_) {
+    const bus_test::CommandResult settled = bus_test::run({"udevadm", "settle", "--timeout=120"});
+    if (settled.status != 0) throw std::runtime_error("udevadm settle: " + settled.output);
+  }
   root_->call(root_->new_call(bus_test::root_path, "org.freedesktop.DBus.Peer", "Ping"));
   if (udisks_) {
     root_->call(root_->new_call("/org/freedesktop/UDisks2", "org.freedesktop.DBus.Peer", "Ping",

@@ -16,10 +16,16 @@
 
 namespace loopd_bench {
 
+// What there is beside the service and the bus.
+struct Setting {
+  unsigned population = 0;  // devices that are attached
+  bool udev = true;
+  bool udisks = true;  // looks at each device, too; needs udev
+};
+
 class Stage {
  public:
-  // UDisks2 is not there unless wanted: it looks at each device, too.
-  Stage(unsigned population, bool with_udisks);
+  explicit Stage(const Setting& setting);
   Stage(const Stage&) = delete;
   Stage& operator=(const Stage&) = delete;
   ~Stage();
@@ -42,6 +48,7 @@ class Stage {
   // Bytes that the service had in memory before anything was measured.
   uint64_t memory_at_start() const { return memory_at_start_; }
 
+  bool has_udev() const { return udev_ != nullptr; }
   bool has_udisks() const { return udisks_ != nullptr; }
 
  private:
