@@ -63,7 +63,7 @@ Duration run_cycles(Stage& stage, unsigned total, Figures& figures) {
   return time;
 }
 
-// System calls of the service while nobody wants anything, as strace counts them.
+// How often the service wakes up while nobody wants anything, as strace sees it.
 Duration count_wake_ups(Stage& stage, unsigned for_seconds, Figures& figures) {
   stage.quiet();
   std::this_thread::sleep_for(what_is_put_off);
@@ -74,14 +74,14 @@ Duration count_wake_ups(Stage& stage, unsigned for_seconds, Figures& figures) {
   if (strace.wait(std::chrono::seconds(for_seconds))) throw std::runtime_error("strace ended at once");
   strace.signal(SIGINT);
   strace.wait();
-  // Of each thread strace tells that it waits: in a call that began before, and was left
-  // unfinished, or by strace's own end. Whatever else there is was a wake-up.
+  // A wait that came to an end. strace itself interrupts each thread's as it attaches, which
+  // is none of those, and at its own end it leaves them unfinished.
   unsigned wake_ups = 0;
   std::ifstream lines(log);
   for (std::string line; std::getline(lines, line);) {
-    const bool waits = line.find("<detached ...>") != std::string::npos ||
-                       line.find("<unfinished ...>") != std::string::npos;
-    if (!waits) ++wake_ups;
+    const bool waited =
+        line.find("epoll_wait") != std::string::npos || line.find("futex") != std::string::npos;
+    if (waited && line.find(") = ") != std::string::npos) ++wake_ups;
   }
   figures["wake-ups"] = wake_ups;
   figures["seconds"] = for_seconds;
