@@ -168,7 +168,9 @@ void AttachmentRecords::commit_intent(const AttachmentRecord& record) {
   // By its new name it says all that the record does, and there is room for it already.
   const std::string intent = intent_name(record.number);
   const std::string name = std::to_string(record.disk_sequence);
-  if (::renameat(directory_.get(), intent.c_str(), directory_.get(), name.c_str()) < 0) write(record);
+  if (::renameat(directory_.get(), intent.c_str(), directory_.get(), name.c_str()) == 0) return;
+  write(record);
+  erase_intent(record.number);
 }
 
 void AttachmentRecords::write(const AttachmentRecord& record) {

@@ -83,6 +83,8 @@ std::vector<std::string> FaultyService::descriptors() const {
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
     std::error_code closed_meanwhile;
     std::string path = std::filesystem::read_symlink(entry.path(), closed_meanwhile);
+    // A helper that has ended is forgotten when the next one is started.
+    if (path == "anon_inode:[pidfd]") continue;
     // Of a socket the number tells nothing: that of the bus may be another by now.
     found.push_back(path.starts_with("socket:") ? "socket" : std::move(path));
   }

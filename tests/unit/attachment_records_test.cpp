@@ -122,6 +122,18 @@ TEST_F(TheRecords, TurnAnIntentIntoARecord) {
   EXPECT_EQ(files(), 1U);
 }
 
+TEST_F(TheRecords, LeaveNoIntentWhereItCouldNotBeRenamed) {
+  AttachmentRecord record = sample(7, 41);
+  records_.write_intent(record);
+  record.disk_sequence = 42;
+  std::filesystem::create_directory(directory_.file("records/42"));
+  EXPECT_THROW(records_.commit_intent(record), Error);
+  std::filesystem::remove(directory_.file("records/42"));
+  records_.commit_intent(record);
+  EXPECT_EQ(records_.all(), std::vector{record});
+  EXPECT_EQ(files(), 1U);
+}
+
 TEST_F(TheRecords, AreKeptWhereSomebodyErasedTheIntent) {
   AttachmentRecord record = sample(7, 41);
   records_.write_intent(record);
