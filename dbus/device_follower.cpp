@@ -448,7 +448,7 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   Device device = device_of(std::move(sight->examination));
   const Device* known = registry_.find(number);
   const bool same = known != nullptr && known->snapshot.disk_sequence == device.snapshot.disk_sequence;
-  device.terms = same ? known->terms : std::move(sight->terms);
+  device.terms = same ? known->terms : sight->terms;
   watch_node(device);
   add_links(device, std::move(sight->links));
   publish(std::move(device));

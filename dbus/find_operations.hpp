@@ -65,7 +65,7 @@ class FindOperations {
   std::vector<std::string> backed_by(const loop::FileIdentity& file) const;
 
   OperationContext& context_;
-  TaskGroup& tasks_;  // for looks that nobody waits for
+  TaskGroup& tasks_;          // for looks that nobody waits for
   KeyedLocks<int> turns_;     // of refresh_all(); one key
   uint64_t asked_ = 0;        // for refresh_all(), how often
   uint64_t answered_to_ = 0;  // up to whom the last one that has begun is for

@@ -78,6 +78,8 @@ void remove_all(Stage& stage, const Paths& attached, bool keep_node) {
 
 Duration attach_by_crowd(Stage& stage, const Crowd& crowd) {
   Paths attached(crowd.size());
+  for (size_t i = 0; i < clients * attaches_of_each; ++i)
+    stage.images(first_image + i);  // not by several threads
   stage.quiet();
   const Duration time =
       crowd.run([&](const Caller& caller, size_t i) { attach_some(stage, caller, i, attached[i]); });
