@@ -20,7 +20,9 @@
 
 #include "core/file_helpers.hpp"
 #include "core/loop_manager.hpp"
+#include "core/mounts.hpp"
 #include "core/path_opener.hpp"
+#include "core/swaps.hpp"
 #include "dbus/device_follower.hpp"
 #include "dbus/object_registry.hpp"
 #include "dbus/operations.hpp"
@@ -193,6 +195,9 @@ ServiceInProcess& ServiceForInputs::get() {
   static const sdbus::Variant first_variant(0);
   service_->connect_authenticated();
   service_->settle_without_peers();
+  // Kept open for as long as the process lives, from their first use.
+  loop::mounts();
+  loop::active_swaps();
   open_before_ = open_descriptors();
   if (open_with_service_ == 0) open_with_service_ = open_before_.count();
   must(open_before_.count() == open_with_service_, "a service that ends closes its descriptors");
