@@ -2,7 +2,6 @@
 #include "core/file_locality.hpp"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -10,9 +9,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <string_view>
-
-#include "core/host_root.hpp"
-#include "core/mounts.hpp"
+#include <utility>
 
 namespace loop {
 namespace {
@@ -58,23 +55,17 @@ bool is_served_locally(int fd) {
   return false;
 }
 
-FileLocality::FileLocality() : mounts_(::open(host_mount_table().c_str(), O_RDONLY | O_CLOEXEC)) {}
-
 bool FileLocality::is_served_locally(int fd, const FileIdentity& file) {
   if (file.block_device) return true;
   // The number of a file system that is gone may be another's by now.
-  if (mounts_have_changed()) known_.clear();
+  auto all = mounts();
+  if (all != mounts_) known_.clear();
+  mounts_ = std::move(all);
   const auto known = known_.find(file.dev);
   if (known != known_.end()) return known->second;
   const bool local = loop::is_served_locally(fd);
   known_.emplace(file.dev, local);
   return local;
-}
-
-// Since the last call: /proc tells each open file of it once.
-bool FileLocality::mounts_have_changed() {
-  pollfd changed{mounts_.get(), POLLPRI, 0};
-  return !mounts_ || ::poll(&changed, 1, 0) != 0;
 }
 
 bool is_path_served_locally(const std::string& path) {

@@ -4,10 +4,12 @@
 #include <sys/types.h>
 
 #include <map>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "core/attach_request.hpp"
-#include "core/unique_fd.hpp"
+#include "core/mounts.hpp"
 
 namespace loop {
 
@@ -22,18 +24,13 @@ bool is_served_locally(int fd);
 bool is_path_served_locally(const std::string& path);
 
 // is_served_locally(), remembered for each file system: finding out means reading
-// the mount table. Asks the kernel whether that has changed when it is asked
-// itself, so that nobody has to follow mounts for it. One thread at a time.
+// the mount table. One thread at a time.
 class FileLocality {
  public:
-  FileLocality();
-
   bool is_served_locally(int fd, const FileIdentity& file);
 
  private:
-  bool mounts_have_changed();
-
-  UniqueFd mounts_;
+  std::shared_ptr<const std::vector<Mount>> mounts_;  // that known_ was found out with
   std::map<dev_t, bool> known_;
 };
 

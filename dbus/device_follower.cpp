@@ -149,9 +149,9 @@ Task<void> DeviceFollower::add_partitions(unsigned number, uint64_t disk_sequenc
     for (const auto& [partition, entry] : entries) {
       auto known = loop::known_partition(kernel, number, partition);
       if (!known) continue;
-      const loop::PartitionExtent extent = known->entry.extent;
-      known->entry = entry;
-      known->entry.extent = extent;
+      known->entry.type = entry.type;
+      known->entry.uuid = entry.uuid;
+      known->entry.name = entry.name;
       found.push_back(std::move(*known));
     }
     if (!loop::is_attached(kernel, number, disk_sequence)) found.clear();
@@ -368,15 +368,13 @@ void DeviceFollower::describe(Sight& sight) {
 // Nothing: no file is attached.
 Task<std::optional<DeviceFollower::Sight>> DeviceFollower::see(unsigned number) {
   const auto deadline = Clock::now() + describe_patience;
-  bool in_time = true;
   std::optional<Sight> sight;
   try {
     sight = co_await on_worker(scheduler_, look_lane, Seeing(*this, number, true), deadline);
+    co_return sight;
   } catch (const WorkTimedOut&) {
-    in_time = false;
+    // A disk below a file system of the kernel's own may not answer either. sysfs does.
   }
-  if (in_time) co_return sight;
-  // A disk below a file system of the kernel's own may not answer either. sysfs does.
   sight = co_await on_worker(scheduler_, kernel_lane, Seeing(*this, number, false));
   if (sight) unresponsive_.insert(sight->examination.snapshot.disk_sequence);
   co_return sight;

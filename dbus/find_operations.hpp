@@ -18,7 +18,6 @@ namespace loopd {
 // What changes nothing: Probe, GetDevice, FindByFile, FindByPath, ListDevices.
 class FindOperations {
  public:
-  // Borrowed.
   // Both are borrowed.
   FindOperations(OperationContext& context, TaskGroup& tasks)
       : context_(context), tasks_(tasks), turns_(context.parts.scheduler) {}
