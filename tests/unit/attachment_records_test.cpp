@@ -84,24 +84,26 @@ TEST_F(TheRecords, OfAProgramBesideTheServiceHaveNoIntents) {
 
 // A service that starts erases what it takes for left over by one that was killed.
 TEST_F(TheRecords, AreWrittenWhileAServiceStarts) {
-  std::atomic<bool> done = false;
+  constexpr uint64_t count = 500;
+  std::atomic<uint64_t> begun = 0, started = 0;
+  // One start for each record, at any moment of its writing.
   std::thread service([&] {
-    while (!done) records_.erase_scratch();
+    while (started < count) {
+      begun.wait(started);
+      records_.erase_scratch();
+      ++started;
+      started.notify_one();
+    }
   });
   AttachmentRecords beside(directory_.file("records"), AttachmentRecords::Intents::none);
-  int written = 0;
-  for (uint64_t sequence = 1; sequence <= 500; ++sequence) {
-    try {
-      beside.write(sample(7, sequence));
-      ++written;
-    } catch (const Error&) {
-      // Thrice in a row: this service starts without an end.
-    }
+  for (uint64_t sequence = 1; sequence <= count; ++sequence) {
+    begun = sequence;
+    begun.notify_one();
+    EXPECT_NO_THROW(beside.write(sample(7, sequence)));
+    started.wait(sequence - 1);
   }
-  done = true;
   service.join();
-  EXPECT_GT(written, 400);
-  EXPECT_EQ(records_.all().size(), static_cast<size_t>(written));
+  EXPECT_EQ(records_.all().size(), count);
 }
 
 TEST_F(TheRecords, AreStillThereForTheNextProcess) {
