@@ -97,8 +97,9 @@ void check_overlap(LoopManager& manager, const AttachRequest& request, const Fil
   LoopKernel& kernel = manager.kernel();
   const MappedRange range = range_of(request.offset, request.size_limit);
   for (const unsigned number : kernel.numbers()) {
-    auto found = examine(kernel, number);
-    if (!found || !found->served_locally || !conflicts(found->snapshot, range, request.read_only)) continue;
+    auto found = identify(kernel, number);
+    if (!found || !found->served_locally || !examine(kernel, *found)) continue;
+    if (!conflicts(found->snapshot, range, request.read_only)) continue;
     found->partitions.clear();  // only the file is of interest
     if (!describe(kernel, *found) || !maps_file(found->snapshot, file)) continue;
     const DeviceSnapshot& other = found->snapshot;

@@ -20,6 +20,14 @@ namespace {
 
 constexpr uint64_t sysfs_sector = 512;
 
+// What the device is, beside what GET_STATUS64 says that it maps.
+void read_sizes(const LoopNode& node, DeviceSnapshot& snapshot) {
+  snapshot.dev = node.device_number();
+  int r = node.size(snapshot.size);
+  if (r >= 0) r = node.block_size(snapshot.block_size);
+  if (r < 0) throw Error(Errc::failed, -r, "cannot ask " + snapshot.dev_path() + " for its size");
+}
+
 }  // namespace
 
 std::vector<KnownPartition> known_partitions(const LoopKernel& kernel, unsigned number) {
@@ -50,12 +58,17 @@ std::optional<KnownPartition> known_partition(const LoopKernel& kernel, unsigned
   return known;
 }
 
-std::optional<Examination> examine(const LoopKernel& kernel, unsigned number, uint64_t known) {
-  auto snapshot = read_snapshot(kernel, number);
+std::optional<Examination> identify(const LoopKernel& kernel, unsigned number, uint64_t known) {
+  auto snapshot = read_identity(kernel, number);
   if (!snapshot) return std::nullopt;
   const bool is_known = known != 0 && snapshot->disk_sequence == known;
   const bool local = is_known || is_path_served_locally(snapshot->backing_file);
   return Examination{std::move(*snapshot), known_partitions(kernel, number), local};
+}
+
+bool examine(const LoopKernel& kernel, Examination& examination) {
+  examination.complete = read_settings(kernel, examination.snapshot);
+  return examination.complete;
 }
 
 void apply_entries(const std::vector<TableEntry>& entries, std::vector<KnownPartition>& partitions) {
@@ -77,13 +90,17 @@ bool describe(LoopKernel& kernel, Examination& examination) {
   try {
     const auto node =
         open_attachment(kernel, snapshot.number, snapshot.disk_sequence, NodeAccess::read_only, info);
+    if (!examination.complete) read_sizes(*node, snapshot);
     apply_status(info, snapshot, kernel.may_look_at_files());
+    examination.complete = true;
     if (!examination.partitions.empty()) {
       apply_entries(read_partition_table(node->fd(), snapshot.block_size).entries, examination.partitions);
     }
   } catch (const Error& error) {
     if (error.code() == Errc::stale || error.code() == Errc::not_attached) return false;
-    // A disk that can't be read has partitions without names.
+    // A disk that can't be read has partitions without names, and one that can't be opened no more than sysfs
+    // tells.
+    return examination.complete || examine(kernel, examination);
   }
   return true;
 }

@@ -31,7 +31,7 @@ std::shared_ptr<Machine> this_machine() {
 }
 
 std::optional<DeviceSnapshot> described_snapshot(LoopKernel& kernel, unsigned number) {
-  auto found = examine(kernel, number);
+  auto found = identify(kernel, number);
   if (!found || !describe(kernel, *found)) return std::nullopt;
   return std::move(found->snapshot);
 }
@@ -50,7 +50,7 @@ struct __attribute__((visibility("hidden"))) LoopDevice::State {
 
   Examination look() const {
     const std::string name = kernel_name(number());
-    auto found = examine(kernel(), number());
+    auto found = identify(kernel(), number());
     if (!found) throw Error(Errc::not_attached, name + ": is not attached any more");
     if (found->snapshot.disk_sequence != disk_sequence() || !describe(kernel(), *found)) {
       throw Error(Errc::stale, name + ": is another attachment by now");

@@ -68,9 +68,13 @@ dev_t parse_device_number(const std::string& text) {
 }
 
 bool is_attached(const LoopKernel& kernel, unsigned number, uint64_t disk_sequence) {
-  if (!kernel.has_attribute(number, "loop")) return false;
-  const auto current = kernel.attribute(number, "diskseq");
-  return !current || *current == std::to_string(disk_sequence);
+  const auto attached = attached_sequence(kernel, number);
+  return attached && (*attached == disk_sequence || *attached == 0);
+}
+
+std::optional<uint64_t> attached_sequence(const LoopKernel& kernel, unsigned number) {
+  if (!kernel.has_attribute(number, "loop")) return std::nullopt;
+  return to_number(kernel.attribute(number, "diskseq"));
 }
 
 std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned number) {
@@ -78,23 +82,37 @@ std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned n
   // after do they speak of one attachment. Who is detached and attached faster
   // than this reads sends another event.
   constexpr int attempts = 4;
-  // Most looks at a number are after it was detached.
-  if (!kernel.has_attribute(number, "loop")) return std::nullopt;
-  DeviceSnapshot snapshot;
+  std::optional<DeviceSnapshot> snapshot;
   for (int attempt = 0; attempt < attempts; ++attempt) {
-    snapshot = DeviceSnapshot();
-    snapshot.number = number;
-    snapshot.disk_sequence = to_number(kernel.attribute(number, "diskseq"));
-    snapshot.dev = parse_device_number(kernel.attribute(number, "dev").value_or(""));
-    snapshot.size = to_number(kernel.attribute(number, "size")) * sysfs_sector;
-    snapshot.offset = to_number(kernel.attribute(number, "loop/offset"));
-    snapshot.size_limit = to_number(kernel.attribute(number, "loop/sizelimit"));
-    snapshot.read_only = to_flag(kernel.attribute(number, "ro"));
-    snapshot.kernel_partition_scan = to_flag(kernel.attribute(number, "loop/partscan"));
-    if (!read_volatile(kernel, snapshot, Volatile::all)) return std::nullopt;
-    if (to_number(kernel.attribute(number, "diskseq")) == snapshot.disk_sequence) break;
+    snapshot = read_identity(kernel, number);
+    if (!snapshot || read_settings(kernel, *snapshot)) break;
   }
   return snapshot;
+}
+
+std::optional<DeviceSnapshot> read_identity(const LoopKernel& kernel, unsigned number) {
+  // Most looks at a number are after it was detached.
+  const auto sequence = attached_sequence(kernel, number);
+  if (!sequence) return std::nullopt;
+  DeviceSnapshot snapshot;
+  snapshot.number = number;
+  snapshot.disk_sequence = *sequence;
+  if (!read_backing_file(kernel, snapshot)) return std::nullopt;
+  return snapshot;
+}
+
+bool read_settings(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
+  const unsigned number = snapshot.number;
+  snapshot.dev = parse_device_number(kernel.attribute(number, "dev").value_or(""));
+  snapshot.size = to_number(kernel.attribute(number, "size")) * sysfs_sector;
+  snapshot.offset = to_number(kernel.attribute(number, "loop/offset"));
+  snapshot.size_limit = to_number(kernel.attribute(number, "loop/sizelimit"));
+  snapshot.read_only = to_flag(kernel.attribute(number, "ro"));
+  snapshot.kernel_partition_scan = to_flag(kernel.attribute(number, "loop/partscan"));
+  for (const Volatile what : {Volatile::autoclear, Volatile::direct_io, Volatile::block_size}) {
+    read_volatile(kernel, snapshot, what);
+  }
+  return to_number(kernel.attribute(number, "diskseq")) == snapshot.disk_sequence;
 }
 
 bool read_backing_file(const LoopKernel& kernel, DeviceSnapshot& snapshot) {

@@ -21,9 +21,20 @@ dev_t parse_device_number(const std::string& text);
 // Whether this very attachment is still there. Sysfs alone.
 bool is_attached(const LoopKernel& kernel, unsigned number, uint64_t disk_sequence);
 
+// The disk sequence of what is attached to the number, 0 where the kernel has none. Nothing where no file is.
+// Sysfs alone.
+std::optional<uint64_t> attached_sequence(const LoopKernel& kernel, unsigned number);
+
 // Reads sysfs alone, which never waits for the backing file's server. Nothing
 // where no file is attached. `identified` stays false.
 std::optional<DeviceSnapshot> read_snapshot(const LoopKernel& kernel, unsigned number);
+
+// The first half of it, which is enough to know whom to ask for the rest: number, disk sequence and the
+// backing file's path, which is that attachment's if it is the one that is asked afterwards.
+std::optional<DeviceSnapshot> read_identity(const LoopKernel& kernel, unsigned number);
+
+// The other half. False where the device is not that attachment any more.
+bool read_settings(const LoopKernel& kernel, DeviceSnapshot& snapshot);
 
 // Which file GET_STATUS64 says that a device is backed by.
 FileIdentity backing_identity(const loop_info64& info);

@@ -165,8 +165,9 @@ bool UdevMonitor::take_other_change() {
 
 std::vector<std::string> UdevMonitor::symlinks(unsigned number) {
   const Udev udev(udev_new());  // its count of references is one thread's
-  const Device device(
-      udev_device_new_from_subsystem_sysname(udev.get(), "block", kernel_name(number).c_str()));
+  // By the path: looked up by its name, each part of three paths would be opened on the way to it.
+  const std::string path = "/sys/devices/virtual/block/" + kernel_name(number);
+  const Device device(udev_device_new_from_syspath(udev.get(), path.c_str()));
   return device ? links_of(device.get()) : std::vector<std::string>();
 }
 

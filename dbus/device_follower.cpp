@@ -205,7 +205,9 @@ void DeviceFollower::watch_node(const Device& device) {
 
 void DeviceFollower::settle(unsigned number) {
   if (loops_.claims().claimed(number)) return;
-  if (meanwhile_.erase(number) != 0) start_look(number);
+  if (meanwhile_.erase(number) == 0) return;
+  // After the answer that the caller is about to send: a worker that wakes up may take its processor.
+  scheduler_.post([this, number] { start_look(number); });
 }
 
 void DeviceFollower::settle() {
@@ -319,14 +321,19 @@ class DeviceFollower::Seeing {
 
   // On a worker: of the follower it uses only what is for every thread.
   std::optional<Sight> operator()() const {
-    auto examination = loop::examine(follower_.loops_.kernel(), number_, known_sequence_);
+    const loop::LoopKernel& kernel = follower_.loops_.kernel();
+    auto examination = loop::identify(kernel, number_, known_sequence_);
     if (!examination) return std::nullopt;
     Sight sight;
     sight.terms = terms_of(*examination);
     sight.examination = std::move(*examination);
     if (symlinks_of_) sight.links = symlinks_of_(number_);
     const bool hung = hung_.contains(sight.examination.snapshot.disk_sequence);
-    if (ask_device_ && sight.terms.served_locally && !hung) follower_.describe(sight);
+    if (ask_device_ && sight.terms.served_locally && !hung) {
+      follower_.describe(sight);
+    } else {
+      sight.stale = !loop::examine(kernel, sight.examination);
+    }
     return sight;
   }
 
@@ -575,31 +582,31 @@ Task<void> DeviceFollower::reconcile_records() {
     loop::AttachmentRecords& records = *loops.records();
     records.erase_scratch();
     for (const loop::AttachmentRecord& record : records.all()) {
-      const auto snapshot = loop::read_snapshot(loops.kernel(), record.number);
-      if (snapshot && snapshot->disk_sequence == record.disk_sequence) {
+      const auto attached = loop::attached_sequence(loops.kernel(), record.number);
+      if (attached && *attached == record.disk_sequence) {
         if (record.detaching) take_back_detach(loops, helpers, record);
         continue;
       }
       records.erase(record.disk_sequence);
-      if (!snapshot && record.keeps_partitions) loops.delete_leftover_partitions(record.number);
+      if (!attached && record.keeps_partitions) loops.delete_leftover_partitions(record.number);
     }
     for (const loop::AttachmentRecord& intent : records.intents()) {
-      const auto snapshot = loop::read_snapshot(loops.kernel(), intent.number);
-      if (!snapshot && !loop::find_holders(loops.kernel(), intent.number).empty()) {
+      auto found = loop::identify(loops.kernel(), intent.number);
+      if (!found && !loop::find_holders(loops.kernel(), intent.number).empty()) {
         // A helper of the service before still waits in LOOP_CONFIGURE.
         loops.avoid(intent.number);
         continue;
       }
       records.erase_intent(intent.number);
-      if (!snapshot || snapshot->disk_sequence == intent.disk_sequence) continue;
-      if (records.find(snapshot->disk_sequence)) continue;  // it was completed
-      loop::Examination examination{*snapshot, {}, true};
+      if (!found || found->snapshot.disk_sequence == intent.disk_sequence) continue;
+      if (records.find(found->snapshot.disk_sequence)) continue;  // it was completed
+      found->partitions.clear();                                  // only the file is of interest
       const auto way = helpers.way(intent.served_locally, intent.owner);
-      const bool ours = loop::describe(way->kernel(), examination) && examination.snapshot.identified &&
-                        examination.snapshot.backing == intent.backing;
+      const bool ours = loop::describe(way->kernel(), *found) && found->snapshot.identified &&
+                        found->snapshot.backing == intent.backing;
       if (!ours) continue;
       try {
-        loop::remove(way->manager(), intent.number, snapshot->disk_sequence);
+        loop::remove(way->manager(), intent.number, found->snapshot.disk_sequence);
       } catch (const loop::Error&) {
         // In use by now: it stays, and belongs to nobody.
       }
