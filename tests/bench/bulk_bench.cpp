@@ -120,6 +120,19 @@ Duration remove_by_crowd(Stage& stage, const Crowd& crowd) {
   return time / static_cast<Duration::rep>(removals);
 }
 
+// The same without the service: threads, each with its part of the devices. They are all detached before the
+// first node is deleted, as udev, which looks at what was detached, would be in the way.
+Duration remove_bare(Stage& stage, const Crowd& crowd) {
+  std::vector<unsigned> attached;
+  for (size_t i = 0; i < removals; ++i) attached.push_back(bare_attach(stage.images(first_image + i).fd()));
+  stage.quiet();
+  const Duration time = crowd.run([&](const Caller&, size_t which) {
+    for (size_t i = which; i < attached.size(); i += crowd.size()) bare_detach(attached[i]);
+    for (size_t i = which; i < attached.size(); i += crowd.size()) bare_delete_node(attached[i]);
+  });
+  return time / static_cast<Duration::rep>(removals);
+}
+
 }  // namespace
 
 void add_bulk_benchmarks(Stage& stage) {
@@ -128,6 +141,7 @@ void add_bulk_benchmarks(Stage& stage) {
   add("attach-by-16-clients/loopd", few, [&stage, crowd] { return attach_by_crowd(stage, *crowd); });
   add("attach-by-16-clients/bare", few, [&stage] { return attach_bare(stage); });
   add("remove-500-at-once/loopd", few, [&stage, crowd] { return remove_by_crowd(stage, *crowd); });
+  add("remove-500-at-once/bare", few, [&stage, crowd] { return remove_bare(stage, *crowd); });
 }
 
 }  // namespace loopd_bench

@@ -56,7 +56,10 @@ Duration run_cycles(Stage& stage, unsigned total, Figures& figures) {
   cycle_together(stage, clients * warming_up);
   stage.quiet();
   figures["memory-before"] = static_cast<double>(resident_memory(stage.stack().loopd().pid()));
-  const Duration time = cycle_together(stage, total);
+  Duration time = cycle_together(stage, total / 2);
+  stage.quiet();
+  figures["memory-halfway"] = static_cast<double>(resident_memory(stage.stack().loopd().pid()));
+  time = (time + cycle_together(stage, total / 2)) / 2;
   stage.quiet();
   figures["memory-after"] = static_cast<double>(resident_memory(stage.stack().loopd().pid()));
   figures["cycles"] = total;
