@@ -14,6 +14,7 @@
 
 #include "core/error.hpp"
 #include "core/utf8.hpp"
+#include "core/whole_number.hpp"
 
 namespace loop {
 namespace {
@@ -57,8 +58,7 @@ std::string format(const AttachmentRecord& record, const char* sequence_key) {
 
 template <typename Integer>
 bool parse(const std::string& text, Integer& value) {
-  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
-  return result.ec == std::errc() && result.ptr == text.data() + text.size();
+  return is_whole_number(text, value);
 }
 
 bool parse(const std::string& text, bool& value) {

@@ -18,8 +18,6 @@
 namespace loop {
 namespace {
 
-constexpr uint64_t sysfs_sector = 512;
-
 // What the device is, beside what GET_STATUS64 says that it maps.
 void read_sizes(const LoopNode& node, DeviceSnapshot& snapshot) {
   snapshot.dev = node.device_number();

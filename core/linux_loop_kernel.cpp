@@ -39,8 +39,6 @@
 namespace loop {
 namespace {
 
-constexpr uint64_t sysfs_sector = 512;  // whatever the device's block size
-
 int result_of(int returned) { return returned < 0 ? -errno : returned; }
 
 class LinuxLoopNode final : public LoopNode {

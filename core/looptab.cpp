@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <climits>
 #include <map>
 
@@ -11,6 +10,7 @@
 #include "core/mounts.hpp"
 #include "core/utf8.hpp"
 #include "core/value_text.hpp"
+#include "core/whole_number.hpp"
 
 namespace loop {
 namespace {
@@ -97,12 +97,6 @@ std::string read_image(std::string_view field) {
   return image;
 }
 
-template <typename Integer>
-bool is_number(std::string_view text, Integer& value) {
-  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
-  return result.ec == std::errc() && result.ptr == text.data() + text.size();
-}
-
 // One option: NAME or NAME=VALUE.
 struct Option {
   std::string_view name;
@@ -149,7 +143,7 @@ struct Option {
 
   unsigned loop_number() const {
     unsigned number = 0;
-    if (!is_number(required_value(), number) || number > max_loop_number) {
+    if (!is_whole_number(required_value(), number) || number > max_loop_number) {
       refuse("is no number up to " + std::to_string(max_loop_number));
     }
     return number;

@@ -4,12 +4,12 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
-#include <charconv>
 #include <fstream>
 #include <optional>
 
 #include "core/host_root.hpp"
 #include "core/table_cache.hpp"
+#include "core/whole_number.hpp"
 
 namespace loop {
 namespace {
@@ -22,11 +22,6 @@ std::string_view take_field(std::string_view& text) {
   return field;
 }
 
-bool parse(std::string_view text, unsigned& value) {
-  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
-  return result.ec == std::errc() && result.ptr == text.data() + text.size();
-}
-
 // id parent major:minor root mount-point options tags… - type source super-options
 std::optional<Mount> parse(std::string_view line) {
   const auto separator = line.find(" - ");
@@ -36,12 +31,13 @@ std::optional<Mount> parse(std::string_view line) {
   unsigned id = 0;
   unsigned major = 0;
   unsigned minor = 0;
-  if (!parse(take_field(before), id)) return std::nullopt;
+  if (!is_whole_number(take_field(before), id)) return std::nullopt;
   take_field(before);  // the parent
   const std::string_view device = take_field(before);
   const auto colon = device.find(':');
   if (colon == std::string_view::npos) return std::nullopt;
-  if (!parse(device.substr(0, colon), major) || !parse(device.substr(colon + 1), minor)) return std::nullopt;
+  if (!is_whole_number(device.substr(0, colon), major) || !is_whole_number(device.substr(colon + 1), minor))
+    return std::nullopt;
   take_field(before);  // the root
   Mount mount;
   mount.id = static_cast<int>(id);

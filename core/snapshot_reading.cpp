@@ -19,7 +19,6 @@ namespace loop {
 namespace {
 
 constexpr std::string_view deleted_suffix = " (deleted)";
-constexpr uint64_t sysfs_sector = 512;
 
 uint64_t to_number(const std::optional<std::string>& text) {
   return text ? std::strtoull(text->c_str(), nullptr, 10) : 0;

@@ -8,9 +8,9 @@
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <string_view>
 
+#include "core/whole_number.hpp"
 #include "service/log.hpp"
 #include "service/version.hpp"
 
@@ -118,9 +118,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_c
         }
         break;
       case max_devices_option: {
-        const char* end = optarg + std::strlen(optarg);
-        const auto result = std::from_chars(optarg, end, line.max_devices_per_user);
-        if (result.ec != std::errc() || result.ptr != end) {
+        if (!loop::is_whole_number(optarg, line.max_devices_per_user)) {
           return wrong(std::string("--max-devices-per-user: '") + optarg + "' is no number");
         }
         break;

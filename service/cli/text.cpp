@@ -3,14 +3,13 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cwchar>
 #include <limits>
-#include <system_error>
 
 #include "core/value_text.hpp"
+#include "core/whole_number.hpp"
 #include "service/cli/verb.hpp"
 
 namespace loopctl {
@@ -36,9 +35,7 @@ void append_escaped(std::string& out, char c) {
 
 uint64_t parse_number(const std::string& option, const std::string& text, uint64_t largest) {
   uint64_t value = 0;
-  const char* end = text.data() + text.size();
-  const auto result = std::from_chars(text.data(), end, value);
-  if (result.ec != std::errc() || result.ptr != end || value > largest) {
+  if (!loop::is_whole_number(text, value) || value > largest) {
     throw UsageError(option + ": '" + text + "' is no whole number up to " + std::to_string(largest));
   }
   return value;
