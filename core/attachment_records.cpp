@@ -44,6 +44,7 @@ std::string format(const AttachmentRecord& record, const char* sequence_key) {
   add_line(text, "LOOPD_BACKING_IS_BLOCK", record.backing.block_device ? 1 : 0);
   add_line(text, "LOOPD_BACKING_DEV", record.backing.dev);
   add_line(text, "LOOPD_BACKING_INODE", record.backing.inode);
+  if (record.backing_birth != 0) add_line(text, "LOOPD_BACKING_BIRTH", record.backing_birth);
   add_line(text, "LOOPD_KEEPS_PARTITIONS", record.keeps_partitions ? 1 : 0);
   add_line(text, "LOOPD_AUTOCLEAR_PENDING", record.autoclear_pending ? 1 : 0);
   add_line(text, "LOOPD_DELETE_NODE", record.delete_node ? 1 : 0);
@@ -74,6 +75,7 @@ bool assign(AttachmentRecord& record, const std::string& key, const std::string&
   if (key == "LOOPD_BACKING_IS_BLOCK") return parse(value, record.backing.block_device);
   if (key == "LOOPD_BACKING_DEV") return parse(value, record.backing.dev);
   if (key == "LOOPD_BACKING_INODE") return parse(value, record.backing.inode);
+  if (key == "LOOPD_BACKING_BIRTH") return parse(value, record.backing_birth);
   if (key == "LOOPD_KEEPS_PARTITIONS") return parse(value, record.keeps_partitions);
   if (key == "LOOPD_AUTOCLEAR_PENDING") return parse(value, record.autoclear_pending);
   if (key == "LOOPD_DELETE_NODE") return parse(value, record.delete_node);

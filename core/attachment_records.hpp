@@ -27,7 +27,8 @@ struct AttachmentRecord : AttachmentTerms {
   unsigned number = 0;
   uint64_t disk_sequence = 0;  // of the attachment; in an intent, of the number before
   FileIdentity backing;
-  std::string reference;  // as attached; what somebody with a descriptor makes of it later is not seen
+  int64_t backing_birth = 0;  // as birth_of_file()
+  std::string reference;      // as attached; what somebody with a descriptor makes of it later is not seen
 
   bool operator==(const AttachmentRecord&) const = default;
 };

@@ -259,6 +259,7 @@ bool LoopManager::configure(const AttachRequest& request, const BackingFile& fil
   static_cast<AttachmentTerms&>(record) = request.terms;
   record.number = snapshot.number;
   record.backing = file.identity;
+  record.backing_birth = birth_of_file(request.file.get());
   record.reference = request.reference;
   record.keeps_partitions = request.partition_scan == PartitionScan::service;
   const bool has_sequence = read_sequence(node, snapshot.number, record.disk_sequence);

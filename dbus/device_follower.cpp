@@ -8,6 +8,7 @@
 #include "core/device_settings.hpp"
 #include "core/error.hpp"
 #include "core/holders.hpp"
+#include "core/intent_check.hpp"
 #include "core/node_deletion.hpp"
 #include "core/partitioning.hpp"
 #include "core/removal.hpp"
@@ -591,22 +592,19 @@ Task<void> DeviceFollower::reconcile_records() {
       if (!attached && record.keeps_partitions) loops.delete_leftover_partitions(record.number);
     }
     for (const loop::AttachmentRecord& intent : records.intents()) {
-      auto found = loop::identify(loops.kernel(), intent.number);
-      if (!found && !loop::find_holders(loops.kernel(), intent.number).empty()) {
+      const auto attached = loop::attached_sequence(loops.kernel(), intent.number);
+      if (!attached && !loop::find_holders(loops.kernel(), intent.number).empty()) {
         // A helper of the service before still waits in LOOP_CONFIGURE.
         loops.avoid(intent.number);
         continue;
       }
       records.erase_intent(intent.number);
-      if (!found || found->snapshot.disk_sequence == intent.disk_sequence) continue;
-      if (records.find(found->snapshot.disk_sequence)) continue;  // it was completed
-      found->partitions.clear();                                  // only the file is of interest
+      if (!attached || *attached == intent.disk_sequence) continue;
+      if (records.find(*attached)) continue;  // it was completed
       const auto way = helpers.way(intent.served_locally, intent.owner);
-      const bool ours = loop::describe(way->kernel(), *found) && found->snapshot.identified &&
-                        found->snapshot.backing == intent.backing;
-      if (!ours) continue;
+      if (!loop::is_of_intent(way->kernel(), intent, *attached)) continue;
       try {
-        loop::remove(way->manager(), intent.number, found->snapshot.disk_sequence);
+        loop::remove(way->manager(), intent.number, *attached);
       } catch (const loop::Error&) {
         // In use by now: it stays, and belongs to nobody.
       }

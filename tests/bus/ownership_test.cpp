@@ -6,6 +6,8 @@
 #include <linux/loop.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -193,6 +195,62 @@ TEST_F(Ownership, IsNobodysWhereTheRecordIsDamaged) {
   }
   EXPECT_TRUE(succeeds(root().device(object, "Remove")));
   EXPECT_FALSE(std::filesystem::exists(record)) << "nobody ever takes it away";
+}
+
+// A service that was killed in the midst of an attach leaves an intent. Who got no answer deletes the file,
+// and the next file that somebody makes has its inode.
+class AnIntent : public Ownership {
+ protected:
+  // The service starts and finds the intent, of that file, born so much earlier, and what is attached.
+  void find_attached(const ScratchFile& file, int64_t older_by, bool by_losetup) {
+    stack().stop_loopd(SIGKILL);
+    number_ = own_number();
+    struct statx facts {};
+    ASSERT_EQ(::statx(file.fd(), "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &facts), 0);
+    const int64_t birth = facts.stx_btime.tv_sec * 1'000'000'000 + facts.stx_btime.tv_nsec - older_by;
+    std::ofstream(intent()) << "LOOPD_OWNER_UID=" << allowed_user << "\nLOOPD_NUMBER=" << number_
+                            << "\nLOOPD_DISK_SEQUENCE_BEFORE=1\nLOOPD_BACKING_DEV="
+                            << makedev(facts.stx_dev_major, facts.stx_dev_minor)
+                            << "\nLOOPD_BACKING_INODE=" << facts.stx_ino << "\nLOOPD_BACKING_BIRTH=" << birth
+                            << "\nLOOPD_SERVED_LOCALLY=1\n";
+    if (by_losetup) {
+      const CommandResult attached = run({"losetup", node_of(number_), file.path()});
+      ASSERT_EQ(attached.status, 0) << attached.output;
+    } else {
+      ASSERT_EQ(kernel_attach(number_, file.fd()), 0);
+    }
+    stack().start_loopd();
+    EXPECT_FALSE(std::filesystem::exists(intent()));
+  }
+  bool is_attached() const { return sysfs(number_, "loop/backing_file").has_value(); }
+  std::string intent() const { return stack().state_directory() + "/intent-" + std::to_string(number_); }
+
+  void TearDown() override {
+    if (is_attached()) kernel_detach(number_);
+    Ownership::TearDown();
+  }
+
+  unsigned number_ = 0;
+};
+
+TEST_F(AnIntent, TakesWithItWhatTheKilledServiceAttached) {
+  const ScratchFile file(MiB, "allowed-half-made.img");
+  ASSERT_NO_FATAL_FAILURE(find_attached(file, 0, false));
+  EXPECT_FALSE(is_attached());
+}
+
+TEST_F(AnIntent, LeavesAnotherFileThatHasTheInodeNow) {
+  const ScratchFile file(MiB, "allowed-inode-of-another.img");
+  ASSERT_NO_FATAL_FAILURE(find_attached(file, 1, false));
+  ASSERT_TRUE(is_attached());
+  EXPECT_EQ(owner_of(object_of(number_)), u32(0));
+}
+
+TEST_F(AnIntent, LeavesWhatLosetupAttached) {
+  const ScratchFile file(MiB, "allowed-by-losetup.img");
+  ASSERT_NO_FATAL_FAILURE(find_attached(file, 0, true));
+  ASSERT_TRUE(is_attached());
+  EXPECT_EQ(owner_of(object_of(number_)), u32(0));
 }
 
 // Clients of two users who attach and remove until the service dies under them.
