@@ -68,7 +68,7 @@ void delete_patiently(LoopKernel& kernel, LoopNode& node, unsigned number, std::
 }  // namespace
 
 std::vector<TableEntry> sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence,
-                                        WithoutTable without) {
+                                        WithoutTable without, size_t most) {
   loop_info64 info{};
   const auto node = open_attachment(kernel, number, disk_sequence, NodeAccess::read_only, info);
   uint64_t size = 0;
@@ -81,6 +81,11 @@ std::vector<TableEntry> sync_partitions(LoopKernel& kernel, unsigned number, uin
   const PartitionTable table = read_partition_table(node->fd(), block_size);
   if (table.type.empty() && without == WithoutTable::change_nothing) return {};
   std::vector<TableEntry> entries = usable_entries(table, size);
+  if (entries.size() > most) {
+    throw Error(Errc::limits_exceeded, "the table of loop" + std::to_string(number) + " has " +
+                                           std::to_string(entries.size()) + " partitions, and it may have " +
+                                           std::to_string(most));
+  }
   std::vector<unsigned> gone;
   for (const PartitionExtent& known : kernel.partitions(number)) {
     const auto same = std::find_if(entries.begin(), entries.end(),

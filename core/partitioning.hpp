@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "core/partition.hpp"
@@ -24,9 +26,11 @@ std::vector<TableEntry> add_partitions(const LoopKernel& kernel, LoopNode& node,
 // Makes the kernel's partitions those of the table that is on the device now, by
 // the differences alone: one that is as it was is not touched, one that is in
 // use stays. Returns what was added. `disk_sequence` as in open_attachment(). May block on the backing
-// file's server. Throws Error not_attached, stale, failed.
+// file's server. Throws Error not_attached, stale, failed; limits_exceeded, and changes nothing, where the
+// table has more than `most`.
 enum class WithoutTable { delete_all, change_nothing };
 std::vector<TableEntry> sync_partitions(LoopKernel& kernel, unsigned number, uint64_t disk_sequence,
-                                        WithoutTable without = WithoutTable::delete_all);
+                                        WithoutTable without = WithoutTable::delete_all,
+                                        size_t most = std::numeric_limits<size_t>::max());
 
 }  // namespace loop

@@ -104,6 +104,7 @@ Task<std::string> AttachOperations::attach_file(Caller caller, loop::UniqueFd fi
   // A removal of the attachment before may still be to be answered.
   if (!chosen) number_lock = co_await context_.numbers.acquire(attachment.snapshot().number);
   co_await wait_until_ready(attachment);
+  co_await refuse_too_many_partitions(attachment);
   const Target target = publish(attachment);
   std::string path = context_.require_device(target).path();
   number_lock.release();
@@ -164,19 +165,36 @@ Task<loop::Attachment> AttachOperations::attach_in_kernel(loop::AttachRequest re
   co_return attachment;
 }
 
+Task<void> AttachOperations::undo(loop::Attachment& attachment) {
+  const unsigned number = attachment.snapshot().number;
+  const auto work = [shared = std::make_shared<loop::Attachment>(std::move(attachment))]() mutable {
+    shared.reset();
+  };
+  co_await on_worker(context_.parts.scheduler, kernel_lane, work);
+  context_.parts.follower.settle(number);
+}
+
 // Undoes the attachment where udev is not done with its partitions in time.
 Task<void> AttachOperations::wait_until_ready(loop::Attachment& attachment) {
   const unsigned number = attachment.snapshot().number;
   const bool ready = co_await context_.parts.follower.wait_for_udev(
       number, attachment.snapshot().disk_sequence, attachment.partitions());
   if (ready) co_return;
-  const auto undo = [shared = std::make_shared<loop::Attachment>(std::move(attachment))]() mutable {
-    shared.reset();
-  };
-  co_await on_worker(context_.parts.scheduler, kernel_lane, undo);
-  context_.parts.follower.settle(number);
+  co_await undo(attachment);
   throw loop::Error(loop::Errc::timeout,
                     loop::kernel_name(number) + ": udev did not finish with its partitions in time");
+}
+
+// Asked at the moment of publishing, which is when they count: what is attached beside this one
+// comes before it or after it.
+Task<void> AttachOperations::refuse_too_many_partitions(loop::Attachment& attachment) {
+  const uid_t owner = attachment.record().owner;
+  const size_t wanted = attachment.partitions().size();
+  const size_t room = context_.parts.follower.partition_quota().room_for(attachment.snapshot().number, owner);
+  if (wanted <= room) co_return;
+  co_await undo(attachment);
+  throw_limits("the table has " + std::to_string(wanted) + " partitions, and the devices of user " +
+               std::to_string(owner) + " may have " + std::to_string(room) + " more");
 }
 
 // From here on the device stays.

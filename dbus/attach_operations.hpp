@@ -32,6 +32,8 @@ class AttachOperations {
   void promise(const Caller& caller, bool lease, loop::AttachmentTerms& terms) const;
   Task<loop::Attachment> attach_in_kernel(loop::AttachRequest request);
   Task<void> wait_until_ready(loop::Attachment& attachment);
+  Task<void> refuse_too_many_partitions(loop::Attachment& attachment);
+  Task<void> undo(loop::Attachment& attachment);
   Target publish(loop::Attachment& attachment);
 
   OperationContext& context_;

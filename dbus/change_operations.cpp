@@ -76,11 +76,16 @@ Task<void> ChangeOperations::rescan_partitions(Caller caller, Target target) {
   terms.keeps_partitions = true;
   context_.remember(context_.require_device(target), terms);
 
+  PartitionQuota& quota = context_.parts.follower.partition_quota();
+  const PartitionQuota::Turn turn = co_await quota.turn(terms.owner);
+  const size_t room = quota.room_for(target.number, terms.owner);
+  context_.require_device(target);  // still
   auto claim = context_.parts.loops.claim(target.number);
   const auto work = [&helpers = context_.parts.helpers, uid = caller.uid, local = terms.served_locally,
-                     target] {
+                     target, room] {
     const auto way = helpers.way(local, uid);
-    return loop::sync_partitions(way->kernel(), target.number, target.disk_sequence);
+    return loop::sync_partitions(way->kernel(), target.number, target.disk_sequence,
+                                 loop::WithoutTable::delete_all, room);
   };
   std::exception_ptr failure;
   try {

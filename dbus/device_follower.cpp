@@ -77,6 +77,7 @@ DeviceFollower::DeviceFollower(Scheduler& scheduler, TaskGroup& tasks, loop::Loo
       loops_(loops),
       helpers_(helpers),
       registry_(registry),
+      quota_(scheduler, registry),
       looks_(scheduler),
       turns_(scheduler) {
   nodes_source_ = scheduler_.on_readable(nodes_.fd(), [this] { nodes_written(); });
@@ -264,26 +265,36 @@ Task<void> DeviceFollower::look_locked(unsigned number) {
 }
 
 // The partitions that the service keeps are those of the table, also after
-// somebody wrote another one: the kernel has no part in them.
-Task<void> DeviceFollower::sync_if_rewritten(unsigned number) {
-  if (rewritten_.erase(number) == 0) co_return;
+// somebody wrote another one: the kernel has no part in them. The owner's turn is over when
+// they are published.
+Task<PartitionQuota::Turn> DeviceFollower::sync_if_rewritten(unsigned number) {
+  if (rewritten_.erase(number) == 0) co_return PartitionQuota::Turn();
   const Device* known = registry_.find(number);
-  if (known == nullptr || !known->terms.keeps_partitions) co_return;
+  if (known == nullptr || !known->terms.keeps_partitions) co_return PartitionQuota::Turn();
   const uint64_t sequence = known->snapshot.disk_sequence;
-  if (unresponsive_.contains(sequence)) co_return;
-  const auto work = [&helpers = helpers_, terms = known->terms, number, sequence] {
+  if (unresponsive_.contains(sequence)) co_return PartitionQuota::Turn();
+  auto turn = quota_.turn_at_once(known->terms.owner);
+  if (!turn) {  // after the one who has it
+    rewritten_.insert(number);
+    changed_.insert(number);
+    start_looks_soon();
+    co_return PartitionQuota::Turn();
+  }
+  const auto work = [&helpers = helpers_, terms = known->terms, number, sequence,
+                     room = quota_.room_for(number, known->terms.owner)] {
     const auto way = helpers.way(terms.served_locally, terms.owner);
     // A table that can't be found may be cut or half-written; who wants the
     // partitions gone says so by RescanPartitions.
-    loop::sync_partitions(way->kernel(), number, sequence, loop::WithoutTable::change_nothing);
+    loop::sync_partitions(way->kernel(), number, sequence, loop::WithoutTable::change_nothing, room);
   };
   try {
     co_await on_worker(scheduler_, file_lane, work, Clock::now() + describe_patience);
   } catch (const WorkTimedOut&) {
     unresponsive_.insert(sequence);
   } catch (const loop::Error&) {
-    // Gone, or unreadable: what the kernel knows is what is shown.
+    // Gone, unreadable, or more than the owner may have: what the kernel knows is what is shown.
   }
+  co_return std::move(*turn);
 }
 
 // Whether an operation has begun since there were that many, so that what was seen is not
@@ -437,7 +448,7 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   const uint64_t claims = loops_.claims().count(number);
   // What would be seen is half-way, and may be published and done with when it comes back.
   if (const auto done = overtaken(number, claims)) co_return *done;
-  co_await sync_if_rewritten(number);
+  const PartitionQuota::Turn owners_turn = co_await sync_if_rewritten(number);
   std::optional<Sight> sight = co_await see(number);
   if (const auto done = overtaken(number, claims)) co_return *done;
   if (!sight) {

@@ -15,6 +15,7 @@
 #include "core/udev_monitor.hpp"
 #include "dbus/keyed_locks.hpp"
 #include "dbus/object_registry.hpp"
+#include "dbus/partition_quota.hpp"
 #include "dbus/scheduler.hpp"
 #include "dbus/task.hpp"
 #include "dbus/task_group.hpp"
@@ -63,6 +64,9 @@ class DeviceFollower {
   // when it was attached.
   void publish(const loop::Attachment& attachment);
 
+  // Of what an ordinary user's devices may have.
+  PartitionQuota& partition_quota() { return quota_; }
+
   // Waits until udev has finished with these partitions of an attachment whose
   // number is claimed. False: not in time.
   Task<bool> wait_for_udev(unsigned number, uint64_t disk_sequence, std::vector<loop::TableEntry> partitions);
@@ -109,7 +113,7 @@ class DeviceFollower {
   void watch_node(const Device& device);
   void publish(Device device);
   void forget(uint64_t disk_sequence);
-  Task<void> sync_if_rewritten(unsigned number);
+  Task<PartitionQuota::Turn> sync_if_rewritten(unsigned number);
   Task<void> look_if_asked(unsigned number);
   Task<void> look_locked(unsigned number);
   Task<bool> look_once(unsigned number);
@@ -128,6 +132,7 @@ class DeviceFollower {
   loop::LoopManager& loops_;
   loop::FileHelpers& helpers_;
   ObjectRegistry& registry_;
+  PartitionQuota quota_;
   loop::BackingFileWatch backing_files_;
   loop::NodeWatch nodes_;  // of devices whose partitions the service keeps
   std::unique_ptr<Scheduler::Registration> nodes_source_;

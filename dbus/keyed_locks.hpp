@@ -4,6 +4,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "dbus/one_shot.hpp"
@@ -40,6 +41,12 @@ class KeyedLocks {
   };
 
   explicit KeyedLocks(Scheduler& scheduler) : scheduler_(scheduler) {}
+
+  // Nothing: another one has it.
+  std::optional<Lock> acquire_at_once(Key key) {
+    if (!held_.try_emplace(key).second) return std::nullopt;
+    return Lock(*this, key);
+  }
 
   Task<Lock> acquire(Key key) {
     const auto [held, free] = held_.try_emplace(key);

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string_view>
 
 #include "core/whole_number.hpp"
@@ -32,6 +33,9 @@ root on the sockets that the service manager passes.
                                  infinity (default 30s)
       --max-devices-per-user=N   Devices that one ordinary user may have
                                  attached at once (default 64)
+      --max-partitions-per-user=N
+                                 Partitions that these may have together
+                                 (default 1024)
       --state-directory=DIR      Where owners are remembered (default
                                  $RUNTIME_DIRECTORY, else /run/loopd)
 )";
@@ -41,6 +45,7 @@ enum LongOption : int {
   log_level_option,
   idle_timeout_option,
   max_devices_option,
+  max_partitions_option,
   state_directory_option
 };
 
@@ -85,6 +90,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_c
       {"log-level", required_argument, nullptr, log_level_option},
       {"idle-timeout", required_argument, nullptr, idle_timeout_option},
       {"max-devices-per-user", required_argument, nullptr, max_devices_option},
+      {"max-partitions-per-user", required_argument, nullptr, max_partitions_option},
       {"state-directory", required_argument, nullptr, state_directory_option},
       {nullptr, 0, nullptr, 0},
   };
@@ -117,12 +123,16 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_c
                        "' is no time; give seconds, or 500ms, 5min, infinity");
         }
         break;
-      case max_devices_option: {
+      case max_devices_option:
         if (!loop::is_whole_number(optarg, line.max_devices_per_user)) {
           return wrong(std::string("--max-devices-per-user: '") + optarg + "' is no number");
         }
         break;
-      }
+      case max_partitions_option:
+        if (!loop::is_whole_number(optarg, line.max_partitions_per_user)) {
+          return wrong(std::string("--max-partitions-per-user: '") + optarg + "' is no number");
+        }
+        break;
       case state_directory_option:
         line.state_directory = optarg;
         break;

@@ -7,11 +7,14 @@
 #include <optional>
 #include <string>
 
+#include "dbus/partition_quota.hpp"
+
 namespace loopd {
 
 struct CommandLine {
   int log_level = LOG_INFO;
   unsigned max_devices_per_user = 64;
+  size_t max_partitions_per_user = PartitionQuota::default_limit;
   std::optional<std::chrono::microseconds> idle_timeout = std::chrono::seconds(30);  // nothing: stay
   std::string state_directory;  // $RUNTIME_DIRECTORY, else /run/loopd
 };

@@ -76,7 +76,9 @@ class Service {
         lifecycle_({events_, calls_, looks_, registry_, bus_, peers_}, line.idle_timeout),
         listeners_(std::move(passed.listeners)),
         monitor_(loop::udev_is_running() ? loop::UdevMonitor::Source::udev
-                                         : loop::UdevMonitor::Source::kernel) {}
+                                         : loop::UdevMonitor::Source::kernel) {
+    follower_.partition_quota().set_limit(line.max_partitions_per_user);
+  }
 
   // Calls that still wait refer to the parts below them, and their replies to the
   // bus: they go first. Before them the peers, whose going starts tasks.

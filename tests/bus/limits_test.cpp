@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 //
 // What one user may take at once.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,13 +9,16 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "core/unique_fd.hpp"
 #include "tests/bus/bus_fixture.hpp"
+#include "tests/support/image.hpp"
 
 namespace bus_test {
 namespace {
 
 constexpr const char* limits_exceeded = "org.freedesktop.DBus.Error.LimitsExceeded";
 constexpr unsigned most_devices = 3;
+constexpr unsigned most_partitions = 4;
 
 // The service with an option: the stack starts what $LOOPD_BINARY names.
 class DeviceLimit : public Bus {
@@ -25,7 +29,8 @@ class DeviceLimit : public Bus {
     binary_ = given ? std::optional<std::string>(given) : std::nullopt;
     const std::string script = scratch_directory() + "/loopd-with-a-limit";
     std::ofstream(script) << "#!/bin/sh\nexec " << loopd_program()
-                          << " --max-devices-per-user=" << most_devices << "\n";
+                          << " --max-devices-per-user=" << most_devices
+                          << " --max-partitions-per-user=" << most_partitions << "\n";
     ::chmod(script.c_str(), 0755);
     ::setenv("LOOPD_BINARY", script.c_str(), 1);
     Bus::SetUpTestSuite();
@@ -175,6 +180,88 @@ TEST_F(DeviceLimit, DoesNotStandInTheWayOfReuse) {
   const Reply again = user->attach(file.fd(), {{"reuse", boolean(true)}});
   ASSERT_TRUE(succeeds(again));
   EXPECT_EQ(again.values, first.values);
+}
+
+// Of the service with these options.
+class PartitionLimit : public DeviceLimit {
+ protected:
+  static void write_table(int fd, unsigned partitions) {
+    std::vector<loop::testing::GptPartition> table;
+    for (unsigned i = 1; i <= partitions; ++i) table.push_back({i * MiB, MiB, "p" + std::to_string(i)});
+    loop::testing::write_gpt(fd, image_size, table);
+  }
+  std::unique_ptr<ScratchFile> image_with(unsigned partitions) {
+    auto file =
+        std::make_unique<ScratchFile>(image_size, "allowed-parts-" + std::to_string(++images_) + ".img");
+    write_table(file->fd(), partitions);
+    return file;
+  }
+  Reply attach_image(BusClient& user, const ScratchFile& file) {
+    const Reply reply = user.attach(file.fd(), {{"partition-scan", boolean(true)}});
+    if (reply.ok()) remove_at_end(reply.values.at(0).text);
+    return reply;
+  }
+
+ private:
+  static constexpr uint64_t image_size = 8 * MiB;
+  static unsigned images_;
+};
+
+unsigned PartitionLimit::images_ = 0;
+
+TEST_F(PartitionLimit, LeavesNothingOfADeviceWithTooMany) {
+  const auto user = connect(allowed_user);
+  const auto first = image_with(3), second = image_with(2), third = image_with(1);
+  ASSERT_TRUE(succeeds(attach_image(*user, *first)));
+  const Reply refused = attach_image(*user, *second);
+  EXPECT_TRUE(fails_with(refused, limits_exceeded, "2 partitions"));
+  EXPECT_TRUE(fails_with(refused, limits_exceeded, "1 more"));
+  EXPECT_TRUE(root().manager("FindByFile", {handle(second->fd())}).values.at(0).items.empty());
+  EXPECT_TRUE(succeeds(attach_image(*user, *third)));
+  const Reply without = user->attach(second->fd());
+  ASSERT_TRUE(succeeds(without));
+  remove_at_end(without.values.at(0).text);
+}
+
+TEST_F(PartitionLimit, IsNotRootsAndEachUsersOwn) {
+  const auto user = connect(allowed_user), another = connect(another_user);
+  const auto one = image_with(4), two = image_with(4), three = image_with(6);
+  EXPECT_TRUE(succeeds(attach_image(*user, *one)));
+  EXPECT_TRUE(succeeds(attach_image(*another, *two)));
+  EXPECT_TRUE(succeeds(attach_image(root(), *three)));
+}
+
+TEST_F(PartitionLimit, HoldsForATableThatIsReadAgain) {
+  const auto user = connect(allowed_user);
+  const auto file = image_with(1);
+  const Reply attached = attach_image(*user, *file);
+  ASSERT_TRUE(succeeds(attached));
+  const std::string object = attached.values.at(0).text;
+  write_table(file->fd(), 6);
+  EXPECT_TRUE(fails_with(user->device(object, "RescanPartitions"), limits_exceeded, "6 partitions"));
+  EXPECT_EQ(properties_of(object).at("Partitions").items.size(), 1U);
+  write_table(file->fd(), 4);
+  EXPECT_TRUE(succeeds(user->device(object, "RescanPartitions")));
+  EXPECT_EQ(properties_of(object).at("Partitions").items.size(), 4U);
+}
+
+TEST_F(PartitionLimit, HoldsForATableThatIsWrittenThroughTheDevice) {
+  const auto user = connect(allowed_user);
+  const auto file = image_with(1);
+  const Reply attached = attach_image(*user, *file);
+  ASSERT_TRUE(succeeds(attached));
+  const std::string object = attached.values.at(0).text;
+  let_events_arrive();
+  const auto write_through_device = [&](unsigned partitions) {
+    const loop::UniqueFd device(::open(node_of(number_of(object)).c_str(), O_RDWR | O_CLOEXEC));
+    write_table(device.get(), partitions);
+  };
+  write_through_device(6);
+  let_events_arrive();
+  write_through_device(4);
+  ASSERT_TRUE(root().wait_for([&] { return root().count_signals("PartitionAdded", object + "/p4") == 1; }));
+  EXPECT_EQ(root().count_signals("PartitionAdded", object + "/p5"), 0U);
+  EXPECT_EQ(properties_of(object).at("Partitions").items.size(), 4U);
 }
 
 class CallLimit : public Bus {};
