@@ -7,18 +7,13 @@
 
 #include "dbus/names.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
+#include "tests/fuzz/option_bytes.hpp"
 #include "tests/fuzz/service_in_process.hpp"
 #include "tests/support/image.hpp"
 #include "tests/support/message_bytes.hpp"
 
 namespace loop::testing {
 namespace {
-
-constexpr std::array keys{
-    "offset",    "size-limit",    "block-size", "block-size-auto", "read-only", "partition-scan", "direct-io",
-    "reference", "number",        "reuse",      "allow-overlap",   "lease",     "autoclear",      "lazy",
-    "keep-node", "disk-sequence", "timeout",    "force",           ""};
-constexpr std::array types{"y", "n", "q", "b", "i", "u", "x", "t", "d", "s", "o", "g", "h", "ay", "as", "v"};
 
 struct Method {
   const char* object;
@@ -32,24 +27,6 @@ constexpr std::array methods{
     Method{loopd::root_path, loopd::manager_interface, "AttachPath", "s"},
     Method{"/org/example/Loop1/loop0", loopd::device_interface, "RemoveWithOptions", ""},
     Method{"/org/example/Loop1/loop0", loopd::device_interface, "ResizeWithOptions", ""},
-};
-
-// Takes bytes off the front; zeros when there are none.
-class Bytes {
- public:
-  explicit Bytes(std::string_view bytes) : rest_(bytes) {}
-
-  bool empty() const { return rest_.empty(); }
-  std::string take(size_t most) {
-    std::string taken(rest_.substr(0, most));
-    rest_.remove_prefix(taken.size());
-    return taken;
-  }
-  uint8_t byte() { return empty() ? uint8_t{0} : static_cast<uint8_t>(take(1)[0]); }
-  std::string text() { return take(byte()); }
-
- private:
-  std::string_view rest_;
 };
 
 void write_value(MessageWriter& body, const std::string& type, Bytes& bytes) {
@@ -72,9 +49,8 @@ void write_value(MessageWriter& body, const std::string& type, Bytes& bytes) {
 
 void write_entry(MessageWriter& body, Bytes& bytes) {
   body.align(8);
-  const uint8_t key = bytes.byte();
-  body.string(key < keys.size() ? keys[key] : bytes.text());
-  const std::string type = types[bytes.byte() % types.size()];
+  body.string(bytes.key());
+  const std::string type = bytes.type();
   body.signature(type);
   write_value(body, type, bytes);
 }

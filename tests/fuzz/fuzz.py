@@ -14,9 +14,13 @@ import tempfile
 
 BASE = ['-print_final_stats=1', '-verbosity=1', '-rss_limit_mb=2048', '-timeout=1200']
 
-# Bytes of an input. What is text repeats itself in longer ones.
-MAX_LENGTH = {'fstab': 1024, 'looptab': 1024, 'names': 1024}
+# Bytes of an input. What is text or a list repeats itself in longer ones.
+MAX_LENGTH = {'fstab': 256, 'looptab': 256, 'names': 256, 'options': 256}
 OTHER_MAX_LENGTH = 4096
+
+# What has threads frees on one of them what another one made: to libFuzzer each input may be a leak, and is looked
+# for at a cost of several inputs. At the end of the program all that leaked is found at once.
+WITH_THREADS = {'attach_options', 'peer_socket'}
 
 # An exception has all of AddressSanitizer's places for local variables looked at, and what is freed is kept from
 # being used again: both are made for programs that do more between two inputs than these.
@@ -34,10 +38,12 @@ def command(program, corpora, grown, limits):
         return [program, corpora / name]
     findings = os.environ.get('LOOPD_FUZZ_FINDINGS', os.getcwd())
     length = MAX_LENGTH.get(name, OTHER_MAX_LENGTH)
+    leaks = 0 if name in WITH_THREADS else 1
     # What is new goes to the first directory.
     grown = grown / name
     grown.mkdir(parents=True, exist_ok=True)
-    return [program, *BASE, *limits, f'-max_len={length}', f'-artifact_prefix={findings}/{program.name}-',
+    return [program, *BASE, *limits, f'-max_len={length}', f'-detect_leaks={leaks}',
+            f'-artifact_prefix={findings}/{program.name}-',
             grown, corpora / name]
 
 
