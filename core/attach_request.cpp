@@ -131,13 +131,6 @@ FileIdentity identify_file(int fd) {
   return {false, makedev(facts.stx_dev_major, facts.stx_dev_minor), static_cast<ino_t>(facts.stx_ino)};
 }
 
-int64_t birth_of_file(int fd) {
-  struct statx facts {};
-  const int r = ::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_BTIME, &facts);
-  if (r < 0 || !S_ISREG(facts.stx_mode) || (facts.stx_mask & STATX_BTIME) == 0) return 0;
-  return facts.stx_btime.tv_sec * 1'000'000'000 + facts.stx_btime.tv_nsec;
-}
-
 BackingFile inspect_backing_file(int fd) {
   if ((status_flags(fd) & O_PATH) != 0) {
     invalid("file: the descriptor is O_PATH, which gives no access to the file's data");

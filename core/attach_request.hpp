@@ -57,10 +57,6 @@ struct FileIdentity {
 // Throws Error invalid_argument.
 LOOPDEV_PUBLIC FileIdentity identify_file(int fd);
 
-// When a regular file came to be, in nanoseconds since 1970: what it has and the next one with its
-// inode has not. 0 where its file system does not know. Asks the kernel alone.
-int64_t birth_of_file(int fd);
-
 // A file that can be attached.
 struct BackingFile {
   FileIdentity identity;

@@ -27,7 +27,7 @@ struct AttachmentRecord : AttachmentTerms {
   unsigned number = 0;
   uint64_t disk_sequence = 0;  // of the attachment; in an intent, of the number before
   FileIdentity backing;
-  int64_t backing_birth = 0;  // as birth_of_file()
+  int64_t backing_birth = 0;  // as birth_of_file() tells it
   std::string reference;      // as attached; what somebody with a descriptor makes of it later is not seen
 
   bool operator==(const AttachmentRecord&) const = default;

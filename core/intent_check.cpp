@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/error.hpp"
+#include "core/file_birth.hpp"
 #include "core/host_root.hpp"
 #include "core/loop_kernel.hpp"
 #include "core/open_attachment.hpp"

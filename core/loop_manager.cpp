@@ -9,6 +9,7 @@
 
 #include "core/device_name.hpp"
 #include "core/error.hpp"
+#include "core/file_birth.hpp"
 #include "core/loop_control.hpp"
 #include "core/node_deletion.hpp"
 #include "core/partition_table.hpp"
