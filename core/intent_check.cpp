@@ -23,7 +23,7 @@ bool has_reference(const loop_info64& info, const std::string& reference) {
   return reference == std::string(name, ::strnlen(name, LO_NAME_SIZE));
 }
 
-// A file that has been deleted or moved since can't be asked any more.
+// Only one that is where its path leads can be asked.
 bool is_another_file_by_now(const LoopKernel& kernel, const AttachmentRecord& intent) {
   if (intent.backing_birth == 0 || !kernel.may_look_at_files()) return false;
   const auto path = kernel.attribute(intent.number, "loop/backing_file");

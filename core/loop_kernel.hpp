@@ -26,8 +26,8 @@ struct loop_info64;
 
 namespace loop {
 
-inline constexpr uint64_t sysfs_sector =
-    512;  // bytes: the unit of sizes in sysfs, whatever the device's block size
+// The unit of sizes in sysfs, in bytes, whatever the device's block size.
+inline constexpr uint64_t sysfs_sector = 512;
 
 enum class NodeAccess {
   read_write,  // only for the descriptor that configures: closing it makes udev look again
