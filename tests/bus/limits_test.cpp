@@ -201,6 +201,12 @@ class PartitionLimit : public DeviceLimit {
     if (reply.ok()) remove_at_end(reply.values.at(0).text);
     return reply;
   }
+  // Attached by it; empty where that failed.
+  std::string object_of_image(BusClient& user, const ScratchFile& file) {
+    const Reply reply = attach_image(user, file);
+    EXPECT_TRUE(succeeds(reply));
+    return reply.ok() ? reply.values.at(0).text : "";
+  }
 
  private:
   static constexpr uint64_t image_size = 8 * MiB;
@@ -234,9 +240,8 @@ TEST_F(PartitionLimit, IsNotRootsAndEachUsersOwn) {
 TEST_F(PartitionLimit, HoldsForATableThatIsReadAgain) {
   const auto user = connect(allowed_user);
   const auto file = image_with(1);
-  const Reply attached = attach_image(*user, *file);
-  ASSERT_TRUE(succeeds(attached));
-  const std::string object = attached.values.at(0).text;
+  const std::string object = object_of_image(*user, *file);
+  ASSERT_FALSE(object.empty());
   write_table(file->fd(), 6);
   EXPECT_TRUE(fails_with(user->device(object, "RescanPartitions"), limits_exceeded, "6 partitions"));
   EXPECT_EQ(properties_of(object).at("Partitions").items.size(), 1U);
@@ -248,9 +253,8 @@ TEST_F(PartitionLimit, HoldsForATableThatIsReadAgain) {
 TEST_F(PartitionLimit, HoldsForATableThatIsWrittenThroughTheDevice) {
   const auto user = connect(allowed_user);
   const auto file = image_with(1);
-  const Reply attached = attach_image(*user, *file);
-  ASSERT_TRUE(succeeds(attached));
-  const std::string object = attached.values.at(0).text;
+  const std::string object = object_of_image(*user, *file);
+  ASSERT_FALSE(object.empty());
   let_events_arrive();
   const auto write_through_device = [&](unsigned partitions) {
     const loop::UniqueFd device(::open(node_of(number_of(object)).c_str(), O_RDWR | O_CLOEXEC));

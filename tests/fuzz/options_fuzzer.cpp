@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <sdbus-c++/sdbus-c++.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -58,9 +60,7 @@ void append_value(sdbus::Message& message, const std::string& type, Bytes& bytes
 void append_entry(sdbus::Message& message, Bytes& bytes) {
   const std::string key = bytes.key();
   const std::string type = bytes.type();
-  message.openDictEntry(
-      ("s"
-       "v"));
+  message.openDictEntry("sv");
   message << key;
   message.openVariant(type.c_str());
   append_value(message, type, bytes);
