@@ -138,12 +138,18 @@ void Client::resolve_lost_attach(const StampedImage& image) {
     }
     const bool mine = owner.ok() && owner.values.at(0).number == uid_;
     ++(mine ? world_.tally.half_made_owned : world_.tally.half_made_foreign);
-    const bool went = eventually([&] {
-      ask([&] { return root_.remove(object, {}); });
-      return devices_of(image).empty();
-    });
-    if (!went) world_.findings.add("half-made " + object + " can't be removed");
+    remove_half_made(object, image);
   }
+}
+
+void Client::remove_half_made(const std::string& object, const StampedImage& image) {
+  const Reply sequence = ask([&] { return root_.property(object, "DiskSequence"); });
+  const bool went = sequence.ok() && eventually([&] {
+                      // With its sequence: where the answer is lost it may be gone, and the number another's.
+                      ask([&] { return root_.remove(object, {{"disk-sequence", sequence.values.at(0)}}); });
+                      return devices_of(image).empty();
+                    });
+  if (!went) world_.findings.add("half-made " + object + " can't be removed");
 }
 
 void Client::use(Device& device) {

@@ -38,6 +38,7 @@ class Client {
   std::optional<Device> attach(const Plan& plan, StampedImage& image);
   void learn(Device& device);
   void resolve_lost_attach(const StampedImage& image);
+  void remove_half_made(const std::string& object, const StampedImage& image);
 
   // What is done with it. None changes what was promised.
   void use(Device& device);
