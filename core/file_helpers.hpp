@@ -48,24 +48,34 @@ class FileHelpers {
   // limits_exceeded, failed. For a thread that may wait a moment.
   std::unique_ptr<KernelWay> way(bool served_locally, uid_t uid);
 
+  // Readable when a helper has ended and is still remembered; borrowed.
+  int ended_fd() const { return ends_.get(); }
+  void forget_ended();
+
  private:
   static constexpr size_t most_per_user = 8;
   static constexpr size_t most_in_all = 64;
 
   struct Running {
     uid_t uid;
-    std::shared_ptr<const UniqueFd> process;
+    std::shared_ptr<const UniqueFd> process;  // null: not yet started
   };
+  using Place = std::list<Running>::iterator;
 
   std::unique_ptr<HelperKernel> start(uid_t uid);
   bool is_full(uid_t uid) const;
   void let_one_end(std::unique_lock<std::mutex>& lock, uid_t uid);
-  void forget_ended();
+  Place take_place(uid_t uid);
+  void watch(Place place, UniqueFd process);
+  void give_back(Place place);
+  void forget_ended_locked();
+  static bool has_ended(const Running& one);
 
   LoopManager& direct_;
   std::string program_;
   std::chrono::milliseconds patience_;
-  std::mutex mutex_;
+  UniqueFd ends_;     // epoll: the processes
+  std::mutex mutex_;  // never held while anything is waited for: the event loop's thread takes it
   std::list<Running> running_;
 };
 

@@ -99,6 +99,7 @@ class Service {
     }
     follow_events();
     follow_backing_files();
+    follow_helpers();
     events_.feed_watchdog();
     looks_.start(start());
     exit_code_ = events_.run();
@@ -149,6 +150,10 @@ class Service {
   void follow_backing_files() {
     files_source_ =
         events_.on_readable(follower_.backing_files_fd(), [this] { follower_.backing_files_changed(); });
+  }
+
+  void follow_helpers() {
+    helpers_source_ = events_.on_readable(helpers_.ended_fd(), [this] { helpers_.forget_ended(); });
   }
 
   Task<void> start() {
@@ -209,6 +214,7 @@ class Service {
   std::optional<loop::UdevMonitor> early_;  // beside udev's: the kernel's own events
   std::unique_ptr<Scheduler::Registration> events_source_;
   std::unique_ptr<Scheduler::Registration> files_source_;
+  std::unique_ptr<Scheduler::Registration> helpers_source_;
   int exit_code_ = EXIT_FAILURE;
 };
 

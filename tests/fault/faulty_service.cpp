@@ -36,14 +36,16 @@ void FaultyService::begin_anew() {
   remember_descriptors("a restart");
 }
 
-// With what libraries open once, and without those that a worker is just closing.
+// With what libraries open once, and without what is just ending: a helper, a file that a
+// worker closes.
 void FaultyService::remember_descriptors(const std::string& after) {
   descriptors_before_.clear();
   expect_health(after);
   EXPECT_TRUE(soon([this] {
     descriptors_before_ = descriptors();
-    return std::none_of(descriptors_before_.begin(), descriptors_before_.end(),
-                        [](const std::string& path) { return path.ends_with(".img (deleted)"); });
+    return std::none_of(descriptors_before_.begin(), descriptors_before_.end(), [](const std::string& path) {
+      return path.ends_with(".img (deleted)") || path == "anon_inode:[pidfd]";
+    });
   }));
 }
 
@@ -83,8 +85,6 @@ std::vector<std::string> FaultyService::descriptors() const {
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
     std::error_code closed_meanwhile;
     std::string path = std::filesystem::read_symlink(entry.path(), closed_meanwhile);
-    // A helper that has ended is forgotten when the next one is started.
-    if (path == "anon_inode:[pidfd]") continue;
     // Of a socket the number tells nothing: that of the bus may be another by now.
     found.push_back(path.starts_with("socket:") ? "socket" : std::move(path));
   }

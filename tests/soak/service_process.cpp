@@ -12,24 +12,9 @@ namespace soak {
 
 namespace fs = std::filesystem;
 
-namespace {
-
-// A helper's that has ended: the service closes it when it starts the next one.
-bool is_of_ended_process(const fs::path& directory, const std::string& number) {
-  std::ifstream facts(directory / "fdinfo" / number);
-  for (std::string line; std::getline(facts, line);) {
-    if (line == "Pid:\t-1") return true;
-  }
-  return false;
-}
-
-}  // namespace
-
 std::vector<std::string> open_descriptors(pid_t process) {
-  const fs::path directory = "/proc/" + std::to_string(process);
   std::vector<std::string> found;
-  for (const auto& entry : fs::directory_iterator(directory / "fd")) {
-    if (is_of_ended_process(directory, entry.path().filename())) continue;
+  for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(process) + "/fd")) {
     std::error_code closed_meanwhile;
     found.push_back(fs::read_symlink(entry.path(), closed_meanwhile));
   }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/loop.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -223,6 +224,19 @@ TEST(FileHelpers, ThatHaveDoneTheirWorkAreInNobodysWay) {
     for (int i = 0; i < 8; ++i) ways.push_back(helpers.way(false, 1000));
     ways.clear();
   }
+}
+
+TEST(FileHelpers, TellThatOneHasEndedUntilItIsForgotten) {
+  FakeLoopKernel kernel;
+  LoopManager manager(kernel);
+  FileHelpers helpers(manager, "/usr/bin/cat", patience);
+  pollfd ends{helpers.ended_fd(), POLLIN, 0};
+  auto way = helpers.way(false, 1000);
+  EXPECT_EQ(::poll(&ends, 1, 0), 0) << "it runs";
+  way.reset();
+  EXPECT_EQ(::poll(&ends, 1, static_cast<int>(patience.count())), 1);
+  helpers.forget_ended();
+  EXPECT_EQ(::poll(&ends, 1, 0), 0) << "nothing is left of it";
 }
 
 TEST(FileHelpers, AreNotStartedForFilesThatTheKernelServes) {
