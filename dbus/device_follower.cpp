@@ -8,10 +8,9 @@
 #include "core/device_settings.hpp"
 #include "core/error.hpp"
 #include "core/holders.hpp"
-#include "core/intent_check.hpp"
 #include "core/node_deletion.hpp"
 #include "core/partitioning.hpp"
-#include "core/removal.hpp"
+#include "core/record_reconciliation.hpp"
 
 namespace loopd {
 namespace {
@@ -44,19 +43,6 @@ constexpr auto longest_change_delay = 1s;
 
 constexpr int look_attempts = 4;
 constexpr auto clean_up_patience = 5s;
-
-// Killed in the middle of a removal, the service has left a device that would
-// vanish at its last close.
-void take_back_detach(loop::LoopManager& loops, loop::FileHelpers& helpers, loop::AttachmentRecord record) {
-  try {
-    const auto way = helpers.way(record.served_locally, record.owner);
-    loop::set_autoclear(way->kernel(), record.number, record.disk_sequence, false);
-    record.detaching = false;
-    loops.records()->write(record);
-  } catch (const loop::Error&) {
-    // Gone by now.
-  }
-}
 
 Device device_of(loop::Examination examination) {
   Device device;
@@ -427,19 +413,20 @@ Task<void> DeviceFollower::forgive_if_released(unsigned number) {
 }
 
 Task<void> DeviceFollower::withdraw(unsigned number) {
-  const Device* known = registry_.find(number);
-  loop::AttachmentRecord gone;
-  const bool ours = known != nullptr && (known->terms.keeps_partitions || known->terms.delete_node);
-  if (known != nullptr) {
-    gone.number = number;
-    gone.disk_sequence = known->snapshot.disk_sequence;
-    static_cast<loop::AttachmentTerms&>(gone) = known->terms;
-    forget(gone.disk_sequence);
+  std::optional<loop::AttachmentRecord> gone;
+  if (const Device* known = registry_.find(number)) {
+    gone.emplace();
+    gone->number = number;
+    gone->disk_sequence = known->snapshot.disk_sequence;
+    static_cast<loop::AttachmentTerms&>(*gone) = known->terms;
+  } else if (auto recorded = unseen_.extract(number)) {
+    gone = std::move(recorded.mapped());
   }
+  if (gone) forget(gone->disk_sequence);
   registry_.withdraw(number);
   backing_files_.forget(number);
   nodes_.forget(number);
-  if (ours) co_await clean_up(number, gone);
+  if (gone && (gone->keeps_partitions || gone->delete_node)) co_await clean_up(number, std::move(*gone));
 }
 
 // False: the device became another attachment while it was looked at.
@@ -474,10 +461,12 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
 
 // The number may have become another attachment without having been seen free.
 void DeviceFollower::publish(Device device) {
-  const Device* known = registry_.find(device.snapshot.number);
-  if (known != nullptr && known->snapshot.disk_sequence != device.snapshot.disk_sequence) {
-    forget(known->snapshot.disk_sequence);
-  }
+  const unsigned number = device.snapshot.number;
+  const auto forget_if_other = [this, now = device.snapshot.disk_sequence](uint64_t sequence) {
+    if (sequence != now) forget(sequence);
+  };
+  if (const Device* known = registry_.find(number)) forget_if_other(known->snapshot.disk_sequence);
+  if (const auto recorded = unseen_.extract(number)) forget_if_other(recorded.mapped().disk_sequence);
   registry_.publish(std::move(device));
 }
 
@@ -557,9 +546,13 @@ Task<bool> DeviceFollower::wait_for_udev(unsigned number, uint64_t disk_sequence
   co_return in_time || !loop::udev_is_running();
 }
 
+Task<void> DeviceFollower::start() {
+  co_await reconcile_records();
+  co_await enumerate();
+}
+
 Task<void> DeviceFollower::enumerate() {
   loop::LoopManager& loops = loops_;
-  co_await reconcile_records();
   const auto list = [&loops] {
     std::vector<unsigned> attached;
     for (const unsigned number : loops.kernel().numbers()) {
@@ -570,6 +563,7 @@ Task<void> DeviceFollower::enumerate() {
   const std::vector<unsigned> attached = co_await on_worker(scheduler_, kernel_lane, list);
   std::set<unsigned> numbers(attached.begin(), attached.end());
   for (const auto& [number, device] : registry_.devices()) numbers.insert(number);
+  for (const auto& [number, record] : unseen_) numbers.insert(number);
 
   // Side by side: one whose server does not answer must not hold up the others.
   auto left = std::make_shared<size_t>(numbers.size());
@@ -585,43 +579,16 @@ Task<void> DeviceFollower::enumerate() {
   co_await done;
 }
 
-// Records of attachments that are gone: detached while no service ran. And
-// intents: the service was killed in the middle of an attach.
+// For the start alone: later there are records and intents of calls under way.
 Task<void> DeviceFollower::reconcile_records() {
-  loop::LoopManager& loops = loops_;
-  if (!loops.records()) co_return;
-  const auto work = [&loops, &helpers = helpers_] {
-    loop::AttachmentRecords& records = *loops.records();
-    records.erase_scratch();
-    for (const loop::AttachmentRecord& record : records.all()) {
-      const auto attached = loop::attached_sequence(loops.kernel(), record.number);
-      if (attached && *attached == record.disk_sequence) {
-        if (record.detaching) take_back_detach(loops, helpers, record);
-        continue;
-      }
-      records.erase(record.disk_sequence);
-      if (!attached && record.keeps_partitions) loops.delete_leftover_partitions(record.number);
-    }
-    for (const loop::AttachmentRecord& intent : records.intents()) {
-      const auto attached = loop::attached_sequence(loops.kernel(), intent.number);
-      if (!attached && !loop::find_holders(loops.kernel(), intent.number).empty()) {
-        // A helper of the service before still waits in LOOP_CONFIGURE.
-        loops.avoid(intent.number);
-        continue;
-      }
-      records.erase_intent(intent.number);
-      if (!attached || *attached == intent.disk_sequence) continue;
-      if (records.find(*attached)) continue;  // it was completed
-      const auto way = helpers.way(intent.served_locally, intent.owner);
-      if (!loop::is_of_intent(way->kernel(), intent, *attached)) continue;
-      try {
-        loop::remove(way->manager(), intent.number, *attached);
-      } catch (const loop::Error&) {
-        // In use by now: it stays, and belongs to nobody.
-      }
-    }
+  if (!loops_.records()) co_return;
+  const auto work = [&loops = loops_, &helpers = helpers_] {
+    return loop::reconcile_records(loops, helpers);
   };
-  co_await on_worker(scheduler_, file_lane, work);
+  for (loop::AttachmentRecord& record : co_await on_worker(scheduler_, file_lane, work)) {
+    const unsigned number = record.number;
+    unseen_.insert_or_assign(number, std::move(record));
+  }
 }
 
 }  // namespace loopd

@@ -54,7 +54,11 @@ class DeviceFollower {
   // Looks at every device that changed and was not looked at since.
   Task<void> catch_up();
 
-  // Makes the registry equal to the kernel, as at start or after lost events.
+  // Makes the records and the registry equal to the kernel; what a service before this one
+  // was killed in the midst of is undone.
+  Task<void> start();
+
+  // Makes the registry equal to the kernel, as after lost events.
   Task<void> enumerate();
 
   // Reads one device anew and publishes what it is.
@@ -151,6 +155,7 @@ class DeviceFollower {
   std::set<unsigned> rewritten_;  // disks whose table may have been written
   std::map<unsigned, Meanwhile> meanwhile_;
   std::map<unsigned, Links> links_;
+  std::map<unsigned, loop::AttachmentRecord> unseen_;  // found at the start, and not looked at yet
   std::set<uint64_t> unresponsive_;  // attachments whose backing file's server does not answer
 };
 

@@ -163,7 +163,7 @@ class Service {
       log::warning(error.what());  // every attach will say so, too
     }
     // Nobody is served before the tree is complete: who finds us finds all.
-    co_await follower_.enumerate();
+    co_await follower_.start();
     co_await operations_.removing().end_private_leases();
     std::string failure;
     try {

@@ -78,7 +78,7 @@ struct ServiceInProcess::Parts {
         operations({events, loops, paths, helpers, registry, follower, [](const std::string&) {}}, {}, looks),
         service{operations, calls, events, "0"},
         peers(events, service) {
-    looks.start(follower.enumerate());
+    looks.start(follower.start());
   }
 
   ~Parts() {

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "core/record_reconciliation.hpp"
+
+#include <utility>
+
+#include "core/device_settings.hpp"
+#include "core/error.hpp"
+#include "core/holders.hpp"
+#include "core/intent_check.hpp"
+#include "core/removal.hpp"
+#include "core/snapshot_reading.hpp"
+
+namespace loop {
+namespace {
+
+// Killed in the middle of a removal, the service has left a device that would
+// vanish at its last close.
+void take_back_detach(LoopManager& loops, FileHelpers& helpers, AttachmentRecord& record) {
+  try {
+    const auto way = helpers.way(record.served_locally, record.owner);
+    set_autoclear(way->kernel(), record.number, record.disk_sequence, false);
+    record.detaching = false;
+    loops.records()->write(record);
+  } catch (const Error&) {
+    // Gone by now.
+  }
+}
+
+std::vector<AttachmentRecord> reconcile_attachments(LoopManager& loops, FileHelpers& helpers) {
+  std::vector<AttachmentRecord> there;
+  for (AttachmentRecord& record : loops.records()->all()) {
+    const auto attached = attached_sequence(loops.kernel(), record.number);
+    if (attached && *attached == record.disk_sequence) {
+      if (record.detaching) take_back_detach(loops, helpers, record);
+      there.push_back(std::move(record));
+      continue;
+    }
+    loops.records()->erase(record.disk_sequence);
+    if (!attached && record.keeps_partitions) loops.delete_leftover_partitions(record.number);
+  }
+  return there;
+}
+
+void reconcile_intents(LoopManager& loops, FileHelpers& helpers) {
+  AttachmentRecords& records = *loops.records();
+  for (const AttachmentRecord& intent : records.intents()) {
+    const auto attached = attached_sequence(loops.kernel(), intent.number);
+    if (!attached && !find_holders(loops.kernel(), intent.number).empty()) {
+      // A helper of the service before still waits in LOOP_CONFIGURE.
+      loops.avoid(intent.number);
+      continue;
+    }
+    records.erase_intent(intent.number);
+    if (!attached || *attached == intent.disk_sequence) continue;
+    if (records.find(*attached)) continue;  // it was completed
+    try {
+      const auto way = helpers.way(intent.served_locally, intent.owner);
+      if (!is_of_intent(way->kernel(), intent, *attached)) continue;
+      remove(way->manager(), intent.number, *attached);
+    } catch (const Error&) {
+      // In use by now, or no helper to ask: it stays, and belongs to nobody.
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<AttachmentRecord> reconcile_records(LoopManager& loops, FileHelpers& helpers) {
+  loops.records()->erase_scratch();
+  std::vector<AttachmentRecord> there = reconcile_attachments(loops, helpers);
+  reconcile_intents(loops, helpers);
+  return there;
+}
+
+}  // namespace loop

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// What is found when the service starts, while others go on: each piece of its work is
+// carried out when the test says so.
+#include "dbus/device_follower.hpp"
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <functional>
+#include <memory>
+
+#include "core/attachment_records.hpp"
+#include "core/file_helpers.hpp"
+#include "core/loop_manager.hpp"
+#include "dbus/object_registry.hpp"
+#include "dbus/task_group.hpp"
+#include "tests/fakes/fake_loop_kernel.hpp"
+#include "tests/support/image.hpp"
+#include "tests/support/temporary_directory.hpp"
+
+namespace loopd {
+namespace {
+
+using loop::AttachmentRecord;
+using loop::AttachmentRecords;
+using loop::testing::FakeLoopKernel;
+using loop::testing::TemporaryDirectory;
+
+// One piece of work after the other, on this thread. No timer ends.
+class StepByStep final : public Scheduler {
+ public:
+  void post(std::function<void()> work) override { work_.push_back(std::move(work)); }
+  void submit(WorkLane, std::function<void()> work) override {
+    work_.push_back([this, work = std::move(work)] {
+      work();
+      if (const auto act = std::exchange(after_work_, nullptr)) act();
+    });
+  }
+  std::unique_ptr<Registration> at(Clock::time_point, std::function<void()>) override { return nullptr; }
+  std::unique_ptr<Registration> on_readable(int, std::function<void()>) override { return nullptr; }
+
+  // Once, behind the back of who had it done.
+  void after_next_work(std::function<void()> act) { after_work_ = std::move(act); }
+
+  void run() {
+    while (!work_.empty()) {
+      const auto next = std::move(work_.front());
+      work_.pop_front();
+      next();
+    }
+  }
+
+ private:
+  std::deque<std::function<void()>> work_;
+  std::function<void()> after_work_;
+};
+
+class AFollower : public testing::Test {
+ protected:
+  static constexpr unsigned number = 3;
+
+  // A device with a record, as a service before this one left it.
+  AttachmentRecord attach_with_record() {
+    kernel_.foreign_attach(number);
+    AttachmentRecord record;
+    record.number = number;
+    record.disk_sequence = kernel_.sequence(number);
+    record.owner = 1000;
+    record.served_locally = true;
+    record.keeps_partitions = true;
+    records_.write(record);
+    return record;
+  }
+
+  void run(Task<void> task) {
+    tasks_.start(std::move(task));
+    scheduler_.run();
+    EXPECT_TRUE(tasks_.empty()) << "it does not end";
+  }
+
+  TemporaryDirectory directory_;
+  FakeLoopKernel kernel_;
+  AttachmentRecords records_{directory_.file("state")};
+  loop::LoopManager loops_{kernel_, &records_};
+  loop::FileHelpers helpers_{loops_, "/nonexistent", std::chrono::seconds(1)};
+  StepByStep scheduler_;
+  TaskGroup tasks_{scheduler_, [](const std::exception_ptr&) { ADD_FAILURE() << "a task threw"; }};
+  ObjectRegistry registry_;
+  DeviceFollower follower_{scheduler_, tasks_, loops_, helpers_, registry_};
+};
+
+TEST_F(AFollower, KnowsByTheRecordWhoseADeviceIs) {
+  attach_with_record();
+  run(follower_.start());
+  const Device* device = registry_.find(number);
+  ASSERT_NE(device, nullptr);
+  EXPECT_EQ(device->terms.owner, 1000U);
+  EXPECT_EQ(records_.all().size(), 1U);
+}
+
+TEST_F(AFollower, ErasesTheRecordOfWhatGoesBetweenTheTwoLooksOfTheStart) {
+  attach_with_record();
+  kernel_.foreign_partition(number, {1, 4096, 4096});
+  scheduler_.after_next_work([this] { kernel_.foreign_detach(number); });
+  run(follower_.start());
+  EXPECT_EQ(registry_.find(number), nullptr);
+  EXPECT_TRUE(records_.all().empty());
+  EXPECT_TRUE(kernel_.partitions(number).empty()) << "it kept them, and nobody else will delete them";
+}
+
+TEST_F(AFollower, ErasesTheRecordOfWhatBecomesAnothersAtTheStart) {
+  const AttachmentRecord record = attach_with_record();
+  scheduler_.after_next_work([this] {
+    kernel_.foreign_detach(number);
+    kernel_.foreign_attach(number);
+  });
+  run(follower_.start());
+  const Device* device = registry_.find(number);
+  ASSERT_NE(device, nullptr);
+  EXPECT_NE(device->snapshot.disk_sequence, record.disk_sequence);
+  EXPECT_EQ(device->terms.owner, 0U) << "it is nobody's who had the number before";
+  EXPECT_TRUE(records_.all().empty());
+}
+
+TEST_F(AFollower, LeavesCallsUnderWayAloneWhenEventsWereLost) {
+  run(follower_.start());
+  AttachmentRecord removing = attach_with_record();
+  removing.detaching = true;
+  records_.write(removing);
+  AttachmentRecord intent;
+  intent.number = number + 1;
+  intent.served_locally = true;
+  records_.write_intent(intent);
+  run(follower_.enumerate());
+  EXPECT_NE(registry_.find(number), nullptr);
+  EXPECT_EQ(records_.intents().size(), 1U);
+  ASSERT_EQ(records_.all().size(), 1U);
+  EXPECT_TRUE(records_.all()[0].detaching) << "a removal that has not ended was taken back";
+}
+
+}  // namespace
+}  // namespace loopd
