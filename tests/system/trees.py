@@ -29,6 +29,10 @@ PACKAGES = (
     'python3', 'python3-jeepney',
 )
 
+# Without the machine's processes: a package's script that has no systemd to ask stops its daemon wherever it
+# runs: polkitd's does.
+ALONE = ('unshare', '--pid', '--fork', '--kill-child', '--mount-proc')
+
 # Ordinary users for the tests; the shell runs in the tree. The rest makes the
 # tree smaller, and is of no use to a test.
 CUSTOMIZE = (
@@ -107,7 +111,7 @@ def make_tree(release, recipe, tree):
     shutil.rmtree(unfinished, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix='loopd-sources.') as sources:
         write_sources(Path(sources), machine_release(), release)
-        command = ['mmdebstrap', '--mode=root', '--variant=minbase',
+        command = [*ALONE, 'mmdebstrap', '--mode=root', '--variant=minbase',
                    '--aptopt=APT::Install-Recommends "false"', '--dpkgopt=force-unsafe-io',
                    '--include=' + ','.join(sorted(recipe.packages))]
         if release in UNRELEASED:
