@@ -250,15 +250,20 @@ Task<void> DeviceFollower::look_locked(unsigned number) {
     noted_.erase(after);
 }
 
+// Where the table of this device may have been written, and the service keeps its partitions.
+const Device* DeviceFollower::take_rewritten(unsigned number) {
+  if (rewritten_.erase(number) == 0) return nullptr;
+  const Device* known = registry_.find(number);
+  if (known == nullptr || !known->terms.keeps_partitions) return nullptr;
+  return unresponsive_.contains(known->snapshot.disk_sequence) ? nullptr : known;
+}
+
 // The partitions that the service keeps are those of the table, also after
 // somebody wrote another one: the kernel has no part in them. The owner's turn is over when
 // they are published.
 Task<PartitionQuota::Turn> DeviceFollower::sync_if_rewritten(unsigned number) {
-  if (rewritten_.erase(number) == 0) co_return PartitionQuota::Turn();
-  const Device* known = registry_.find(number);
-  if (known == nullptr || !known->terms.keeps_partitions) co_return PartitionQuota::Turn();
-  const uint64_t sequence = known->snapshot.disk_sequence;
-  if (unresponsive_.contains(sequence)) co_return PartitionQuota::Turn();
+  const Device* known = take_rewritten(number);
+  if (known == nullptr) co_return PartitionQuota::Turn();
   auto turn = quota_.turn_at_once(known->terms.owner);
   if (!turn) {  // after the one who has it
     rewritten_.insert(number);
@@ -266,6 +271,7 @@ Task<PartitionQuota::Turn> DeviceFollower::sync_if_rewritten(unsigned number) {
     start_looks_soon();
     co_return PartitionQuota::Turn();
   }
+  const uint64_t sequence = known->snapshot.disk_sequence;
   const auto work = [&helpers = helpers_, terms = known->terms, number, sequence,
                      room = quota_.room_for(number, known->terms.owner)] {
     const auto way = helpers.way(terms.served_locally, terms.owner);

@@ -117,6 +117,7 @@ class DeviceFollower {
   void watch_node(const Device& device);
   void publish(Device device);
   void forget(uint64_t disk_sequence);
+  const Device* take_rewritten(unsigned number);
   Task<PartitionQuota::Turn> sync_if_rewritten(unsigned number);
   Task<void> look_if_asked(unsigned number);
   Task<void> look_locked(unsigned number);
