@@ -4,6 +4,22 @@
 #include <cstdint>
 
 namespace loop {
+namespace {
+
+void append_escaped(std::string& out, char c) {
+  static constexpr char digits[] = "0123456789abcdef";
+  const auto byte = static_cast<uint8_t>(c);
+  out += {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+}
+
+// U+0080 to U+009F, which terminals obey as well.
+bool is_c1_control(std::string_view text, size_t at) {
+  if (text[at] != '\xc2' || at + 1 >= text.size()) return false;
+  const auto second = static_cast<uint8_t>(text[at + 1]);
+  return second >= 0x80 && second < 0xa0;
+}
+
+}  // namespace
 
 size_t utf8_sequence_length(std::string_view bytes) {
   auto at = [&](size_t i) { return static_cast<uint8_t>(bytes[i]); };
@@ -37,14 +53,12 @@ bool is_utf8(std::string_view bytes) {
 }
 
 std::string escape_to_utf8(std::string_view bytes) {
-  static constexpr char digits[] = "0123456789abcdef";
   std::string text;
   text.reserve(bytes.size());
   while (!bytes.empty()) {
     const size_t length = utf8_sequence_length(bytes);
     if (length == 0) {
-      const auto byte = static_cast<uint8_t>(bytes[0]);
-      text += {'\\', 'x', digits[byte >> 4], digits[byte & 15]};
+      append_escaped(text, bytes[0]);
       bytes.remove_prefix(1);
       continue;
     }
@@ -55,6 +69,22 @@ std::string escape_to_utf8(std::string_view bytes) {
     bytes.remove_prefix(length);
   }
   return text;
+}
+
+std::string printable(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<uint8_t>(text[i]);
+    if (is_c1_control(text, i)) {
+      append_escaped(out, text[i]);
+      append_escaped(out, text[++i]);
+    } else if (byte < 0x20 || byte == 0x7f) {
+      append_escaped(out, text[i]);
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
 }
 
 }  // namespace loop

@@ -18,4 +18,8 @@ bool is_utf8(std::string_view bytes);
 // becomes \xNN, a backslash becomes two.
 std::string escape_to_utf8(std::string_view bytes);
 
+// Control characters of a UTF-8 text as \xNN, for tables, terminals and logs: names of files
+// come from anybody, and must not begin a line or speak to the terminal.
+std::string printable(std::string_view text);
+
 }  // namespace loop

@@ -21,6 +21,8 @@ Task<loop::DeviceSizes> ChangeOperations::resize(Caller caller, Target target, O
     return loop::resize(kernel, target.number, target.disk_sequence, decoded);
   };
   const loop::DeviceSizes sizes = co_await context_.work_on_device(caller, target, work);
+  context_.log_soon("resized " + loop::kernel_name(target.number) + " from " + std::to_string(sizes.before) +
+                    " to " + std::to_string(sizes.after) + " bytes for user " + std::to_string(caller.uid));
   co_return sizes;
 }
 

@@ -19,7 +19,7 @@ Task<AfterRemoval> RemoveOperations::remove(Caller caller, Target target, Option
                                              std::to_string(*decoded.disk_sequence));
   }
   context_.require_device(target);
-  AfterRemoval after = co_await remove_now(target, decoded);
+  AfterRemoval after = co_await remove_now(target, decoded, " for user " + std::to_string(caller.uid));
   co_return after;
 }
 
@@ -57,7 +57,7 @@ Task<void> RemoveOperations::end_lease(Target target) {
   RemoveOptions lazily;
   lazily.removal.lazy = true;
   try {
-    co_await remove_now(target, lazily);
+    co_await remove_now(target, lazily, " as its client has left");
   } catch (const loop::Error&) {
     // Detached by somebody else: that is all that was promised.
   }
@@ -87,7 +87,7 @@ Task<std::shared_ptr<loop::Removal>> RemoveOperations::make_removal(Target targe
 
 // Rounds of attempts, until the device is gone or the caller's patience is over.
 // Between them nothing is armed, open or locked.
-Task<AfterRemoval> RemoveOperations::remove_now(Target target, RemoveOptions options) {
+Task<AfterRemoval> RemoveOperations::remove_now(Target target, RemoveOptions options, std::string why) {
   const std::shared_ptr<loop::Removal> removal = co_await make_removal(target, options.removal);
   const auto may_pass = [removal] { return removal->may_pass(); };
   const auto last_probing = Clock::now() + loop::longest_probing_patience;
@@ -98,10 +98,11 @@ Task<AfterRemoval> RemoveOperations::remove_now(Target target, RemoveOptions opt
     const loop::Removal::State state = co_await try_removal(removal, target);
     switch (state) {
       case loop::Removal::State::detached:
-        context_.log_soon("removed " + loop::kernel_name(target.number));
+        context_.log_soon("removed " + loop::kernel_name(target.number) + why);
         after.gone = true;
         co_return after;
       case loop::Removal::State::deferred:
+        context_.log_soon("detaching " + loop::kernel_name(target.number) + " at its last close" + why);
         defer_removal(target, options.removal.keep_node);
         co_return after;
       case loop::Removal::State::busy:

@@ -60,7 +60,7 @@ class RemoveOperations {
  private:
   std::map<Target, loop::AttachmentTerms> leases() const;
   Task<std::shared_ptr<loop::Removal>> make_removal(Target target, loop::RemovalOptions options);
-  Task<AfterRemoval> remove_now(Target target, RemoveOptions options);
+  Task<AfterRemoval> remove_now(Target target, RemoveOptions options, std::string why);  // for the log
   Task<loop::Removal::State> try_removal(std::shared_ptr<loop::Removal> removal, Target target);
   void defer_removal(Target target, bool keep_node);
 

@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "core/utf8.hpp"
+
 namespace loopd::log {
 namespace {
 
@@ -41,12 +43,13 @@ std::optional<int> parse_level(const std::string& text) {
 void write(int level, const std::string& message) {
   if (level > max_level) return;
   static const bool journal = stderr_is_the_journal();
+  const std::string line = loop::printable(message);
   if (journal) {
-    sd_journal_print(level, "%s", message.c_str());
+    sd_journal_print(level, "%s", line.c_str());
     return;
   }
   std::fprintf(stderr, "loopd: %.*s: %s\n", static_cast<int>(level_names[static_cast<size_t>(level)].size()),
-               level_names[static_cast<size_t>(level)].data(), message.c_str());
+               level_names[static_cast<size_t>(level)].data(), line.c_str());
 }
 
 }  // namespace loopd::log

@@ -41,7 +41,7 @@ constexpr const char* usage =
     "      --version  Show the version\n";
 
 void say(const std::string& message) {
-  std::fprintf(stderr, "loopd-attach: %s\n", loop::escape_to_utf8(message).c_str());
+  std::fprintf(stderr, "loopd-attach: %s\n", loop::printable(loop::escape_to_utf8(message)).c_str());
 }
 
 std::string records_directory() {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "core/utf8.hpp"
 #include "service/cli/text.hpp"
 
 namespace loopctl {
@@ -18,14 +19,14 @@ void Card::print() const {
   first = false;
   size_t width = 0;
   for (const Fact& fact : facts_) width = std::max(width, fact.name.size());
-  std::printf("%s %s\n", coloured(dot(), dot_colour_).c_str(), printable(title_).c_str());
+  std::printf("%s %s\n", coloured(dot(), dot_colour_).c_str(), loop::printable(title_).c_str());
   const std::string* before = nullptr;
   for (const Fact& fact : facts_) {
     const bool same = before && *before == fact.name;
     before = &fact.name;
     const std::string label =
         same ? std::string(width + 1, ' ') : std::string(width - fact.name.size(), ' ') + fact.name + ":";
-    std::printf("    %s %s\n", label.c_str(), coloured(printable(fact.text), fact.colour).c_str());
+    std::printf("    %s %s\n", label.c_str(), coloured(loop::printable(fact.text), fact.colour).c_str());
   }
 }
 

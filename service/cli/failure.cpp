@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdio>
 
+#include "core/utf8.hpp"
 #include "dbus/names.hpp"
 #include "service/cli/text.hpp"
 
@@ -76,7 +77,7 @@ Failure failure_of(const std::string& what, const sdbus::Error& error, std::span
 
 void complain(const std::string& message) {
   std::fflush(stdout);
-  std::fprintf(stderr, "loopctl: %s\n", printable(message).c_str());
+  std::fprintf(stderr, "loopctl: %s\n", loop::printable(message).c_str());
 }
 
 }  // namespace loopctl

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <set>
 
+#include "core/utf8.hpp"
 #include "service/cli/all_verbs.hpp"
 #include "service/cli/device_argument.hpp"
 #include "service/cli/facts.hpp"
@@ -101,7 +102,7 @@ std::string flags_of(const Properties& properties) {
 }
 
 std::string text_of(const Json& json) {
-  if (const auto* text = std::get_if<std::string>(&json.value())) return printable(*text);
+  if (const auto* text = std::get_if<std::string>(&json.value())) return loop::printable(*text);
   if (const auto* number = std::get_if<uint64_t>(&json.value())) return std::to_string(*number);
   if (const auto* truth = std::get_if<bool>(&json.value())) return *truth ? "yes" : "no";
   std::vector<std::string> parts;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "core/utf8.hpp"
 #include "dbus/names.hpp"
 #include "service/cli/all_verbs.hpp"
 #include "service/cli/facts.hpp"
@@ -63,7 +64,7 @@ class EventPrinter {
       std::string line = what;
       if (!object.empty())
         line += std::string(line.size() < 8 ? 8 - line.size() : 0, ' ') + " " + node_of_object(object);
-      if (!detail.empty()) line += " " + printable(detail);
+      if (!detail.empty()) line += " " + loop::printable(detail);
       std::puts(line.c_str());
     } else {
       Json::Object event{{"event", what}};

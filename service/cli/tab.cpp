@@ -20,6 +20,7 @@
 #include "core/fstab.hpp"
 #include "core/looptab.hpp"
 #include "core/looptab_boot.hpp"
+#include "core/utf8.hpp"
 #include "service/cli/all_verbs.hpp"
 #include "service/cli/text.hpp"
 #include "units/looptab_units.hpp"
@@ -60,7 +61,8 @@ class Report {
     std::stable_sort(remarks_.begin(), remarks_.end(),
                      [](const Remark& a, const Remark& b) { return a.line < b.line; });
     for (const Remark& remark : remarks_) {
-      std::printf("%s:%u: %s\n", printable(file).c_str(), remark.line, printable(remark.text).c_str());
+      std::printf("%s:%u: %s\n", loop::printable(file).c_str(), remark.line,
+                  loop::printable(remark.text).c_str());
     }
     std::printf("Errors: %u, warnings: %u\n", errors_, warnings_);
   }

@@ -17,20 +17,6 @@ namespace {
 
 constexpr std::string_view units = "KMGTPE";
 
-bool is_c1_control(std::string_view text, size_t at) {
-  if (text[at] != '\xc2' || at + 1 >= text.size()) return false;
-  const auto second = static_cast<unsigned char>(text[at + 1]);
-  return second >= 0x80 && second < 0xa0;
-}
-
-void append_escaped(std::string& out, char c) {
-  constexpr std::string_view digits = "0123456789abcdef";
-  const auto byte = static_cast<unsigned char>(c);
-  out += "\\x";
-  out += digits[byte >> 4];
-  out += digits[byte & 15];
-}
-
 }  // namespace
 
 uint64_t parse_number(const std::string& option, const std::string& text, uint64_t largest) {
@@ -67,22 +53,6 @@ std::string human_size(uint64_t bytes) {
   std::array<char, 32> text{};
   std::snprintf(text.data(), text.size(), "%.*f%c", whole ? 0 : 1, value, units[unit]);
   return text.data();
-}
-
-std::string printable(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    if (is_c1_control(text, i)) {
-      append_escaped(out, text[i]);
-      append_escaped(out, text[++i]);
-    } else if (byte < 0x20 || byte == 0x7f) {
-      append_escaped(out, text[i]);
-    } else {
-      out += text[i];
-    }
-  }
-  return out;
 }
 
 size_t display_width(const std::string& text) {

@@ -23,10 +23,6 @@ bool parse_truth(const std::string& option, const std::string& text);
 // "64M", "1.5G", "513B".
 std::string human_size(uint64_t bytes);
 
-// Control characters as \xNN: names of files come from anybody, and must not
-// break a table or speak to the terminal.
-std::string printable(std::string_view text);
-
 // Columns that the text takes on a terminal.
 size_t display_width(const std::string& text);
 

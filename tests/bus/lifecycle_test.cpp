@@ -123,6 +123,27 @@ TEST_F(Lifecycle, SigtermIsObeyedWhileCallsAreUnderWay) {
   }
 }
 
+TEST_F(Lifecycle, TheLogSaysWhatWasDoneForWhom) {
+  const ScratchFile file(MiB, "allowed-two\nlines.img");
+  const auto user = connect(allowed_user);
+  const Reply attached = user->attach(file.fd());
+  ASSERT_TRUE(succeeds(attached));
+  const std::string object = attached.values.at(0).text;
+  remove_at_end(object);
+  const std::string name = object.substr(object.rfind('/') + 1);
+  file.resize(2 * MiB);
+  ASSERT_TRUE(succeeds(user->device(object, "Resize")));
+  ASSERT_TRUE(succeeds(user->device(object, "Remove")));
+  const std::string who = " for user " + std::to_string(allowed_user) + "\n";
+  const auto logged = [this](const std::string& line) {
+    return soon([&] { return stack().loopd_log().find(line) != std::string::npos; });
+  };
+  EXPECT_TRUE(logged("allowed-two\\x0alines.img to " + name + who))
+      << "as one line, whatever the file's name is";
+  EXPECT_TRUE(logged("resized " + name + " from 1048576 to 2097152 bytes" + who));
+  EXPECT_TRUE(logged("removed " + name + who));
+}
+
 TEST_F(Lifecycle, HelpAndVersionNeedNoBus) {
   const std::string program = loopd_program();
   const CommandResult help = run({program, "--help"});

@@ -27,6 +27,15 @@ TEST(Utf8, IsToldFromWhatOnlyLooksLikeIt) {
   }
 }
 
+TEST(APrintableText, HasNoControlCharacters) {
+  EXPECT_EQ(printable("a\n\x1b[2J\x7f"), "a\\x0a\\x1b[2J\\x7f");
+  EXPECT_EQ(printable("\xC2\x9B"
+                      "gr\xC3\xBCn\xC2\xA0"),
+            "\\xc2\\x9bgr\xC3\xBCn\xC2\xA0")
+      << "C1, and what is none";
+  EXPECT_EQ(printable("\\ \xC2"), "\\ \xC2");
+}
+
 TEST(Utf8, IsMadeOfAnyBytes) {
   EXPECT_EQ(escape_to_utf8("plain"), "plain");
   EXPECT_EQ(escape_to_utf8("gr\xC3\xBCn"), "gr\xC3\xBCn");
