@@ -162,21 +162,18 @@ class Service {
     } catch (const loop::Error& error) {
       log::warning(error.what());  // every attach will say so, too
     }
-    // Nobody is served before the tree is complete: who finds us finds all.
-    co_await follower_.start();
-    co_await operations_.removing().end_private_leases();
-    std::string failure;
     try {
-      for (loop::UniqueFd& socket : std::exchange(listeners_, {})) peers_.listen(std::move(socket));
+      // Meanwhile the bus takes us in.
       bus_.connect({.connected = [this](const auto& connection) { check_leases(connection); },
                     .named = [this](int error) { named(error); }});
-    } catch (const std::exception& error) {
-      failure = error.what();
-    }
-    if (failure.empty()) {
+      // Nobody is served before the tree is complete: who finds us finds all.
+      co_await follower_.start();
+      co_await operations_.removing().end_private_leases();
+      for (loop::UniqueFd& socket : std::exchange(listeners_, {})) peers_.listen(std::move(socket));
+      bus_.serve();
       lifecycle_.started();
-    } else {
-      log::error(failure);
+    } catch (const std::exception& error) {
+      log::error(error.what());
       lifecycle_.fail();
     }
   }

@@ -67,7 +67,7 @@ int SystemBus::on_connected(sd_bus_message* signal, void* self, sd_bus_error*) {
   auto* system_bus = static_cast<SystemBus*>(self);
   sd_bus* bus = sd_bus_message_get_bus(signal);
   system_bus->events_.post([system_bus, bus] {
-    if (system_bus->bus_.get() == bus && sd_bus_is_ready(bus) > 0) system_bus->serve();
+    if (system_bus->bus_.get() == bus) system_bus->serve_if_ready();
   });
   return 0;
 }
@@ -82,7 +82,12 @@ int SystemBus::on_disconnected(sd_bus_message* signal, void* self, sd_bus_error*
 }
 
 void SystemBus::serve() {
-  if (leaving_) return;
+  serving_ = true;
+  serve_if_ready();
+}
+
+void SystemBus::serve_if_ready() {
+  if (!serving_ || leaving_ || connection_ || !bus_ || sd_bus_is_ready(bus_.get()) <= 0) return;
   try {
     connection_ = BusConnection::make(sd_bus_ref(bus_.get()), parts_);
   } catch (const sdbus::Error& error) {

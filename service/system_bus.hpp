@@ -27,9 +27,12 @@ class SystemBus {
   SystemBus(EventLoop& events, const ServiceParts& parts) : events_(events), parts_(parts) {}
   ~SystemBus();
 
-  // Connects as soon as there is a bus, without waiting for it. Throws
+  // Connects as soon as there is a bus, without waiting for it, and serves nobody yet. Throws
   // std::system_error where that can never work.
   void connect(Hooks hooks);
+
+  // Serves on the connection, once there is one, and asks for the service's name.
+  void serve();
 
   // Null while there is none.
   const std::shared_ptr<BusConnection>& connection() const { return connection_; }
@@ -59,7 +62,7 @@ class SystemBus {
 
   Bus open();
   void start();
-  void serve();
+  void serve_if_ready();
   void drop();
   void have_left();
 
@@ -71,6 +74,7 @@ class SystemBus {
   std::optional<Clock::time_point> unsettled_since_ = Clock::now();
   std::chrono::milliseconds delay_{0};
   std::unique_ptr<Scheduler::Registration> retry_;
+  bool serving_ = false;
   bool leaving_ = false;
   std::function<void()> left_;
 };
