@@ -53,14 +53,17 @@ FileDevices::FileDevices(const ObjectRegistry& registry, const loop::LoopKernel&
   });
 }
 
-// Detached this moment, its event may still be on its way.
+// Detached this moment, its event may still be on its way; or the number is claimed by an
+// attach, which will publish what it becomes. The file's inode may be another's by then.
 bool FileDevices::is_attached(const Device& device) const {
   return loop::is_attached(kernel_, device.snapshot.number, device.snapshot.disk_sequence);
 }
 
 std::vector<std::string> FileDevices::paths() const {
   std::vector<std::string> paths;
-  for (const Device* device : devices_) paths.push_back(device->path());
+  for (const Device* device : devices_) {
+    if (is_attached(*device)) paths.push_back(device->path());
+  }
   return paths;
 }
 

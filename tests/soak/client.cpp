@@ -287,8 +287,20 @@ void Client::mount_and_be_refused(const Device& device) {
 }
 
 void Client::find(const Device& device) {
-  if (devices_of(device.image) != std::vector<std::string>{device.object})
-    complain(device, "is not found by its file");
+  const std::vector<std::string> found = devices_of(device.image);
+  if (found == std::vector<std::string>{device.object}) return;
+  complain(device, "is not what is found by its file: " + described(found));
+}
+
+// What is attached as each of these objects' numbers now.
+std::string Client::described(const std::vector<std::string>& objects) {
+  std::string text;
+  for (const std::string& object : objects) {
+    const unsigned number = bus_test::number_of(object);
+    text += " " + object + " (disk sequence " + bus_test::sysfs(number, "diskseq").value_or("none") + ", " +
+            bus_test::sysfs(number, "loop/backing_file").value_or("free") + ")";
+  }
+  return text;
 }
 
 void Client::reuse(const Device& device) {
@@ -392,6 +404,9 @@ void Client::detach_by_hand(const Device& device) {
   {
     const loop::UniqueFd node = open_device(device.node(), O_RDONLY);
     if (!node || sequence_of(node.get()) != device.disk_sequence) return complain(device, "has no own node");
+    // What a writer leaves that closes while udev has the device open, too, nobody has written back; and
+    // since 6.11 it is lost when the only opener detaches. The service writes it back, losetup does not.
+    ::fsync(node.get());
     if (::ioctl(node.get(), LOOP_CLR_FD, 0) < 0) return complain(device, "can't be detached by hand");
   }
   // With the close, or with that of udev. The number may be another's at once.
@@ -405,7 +420,8 @@ void Client::detach_by_hand(const Device& device) {
 
 void Client::check_gone(const Device& device) {
   // At once, not at some time: a reply says that it is so.
-  if (!devices_of(device.image).empty()) complain(device, "is still there after it was removed");
+  const std::vector<std::string> left = devices_of(device.image);
+  if (!left.empty()) complain(device, "is removed, and found by its file:" + described(left));
   if (!device.image.is_in_file()) complain(device, "has left other bytes in its file");
 }
 

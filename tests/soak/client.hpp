@@ -66,6 +66,7 @@ class Client {
   // Asks until it is answered: what changes nothing may be asked again.
   bus_test::Reply ask(const std::function<bus_test::Reply()>& question);
   std::vector<std::string> devices_of(const StampedImage& image);
+  static std::string described(const std::vector<std::string>& objects);
   bool eventually(const std::function<bool()>& condition);
   bool lost(const bus_test::Reply& reply);
   void complain(const Device& device, const std::string& what);
