@@ -71,6 +71,25 @@ TEST_F(ARealRemoval, LeavesNoNodeNoSysfsAndNoRecord) {
   EXPECT_TRUE(again == Errc::not_attached || again == Errc::stale) << "the second time: " << message_;
 }
 
+// A writer that closes while others have the device open writes nothing back, and since 6.11 the
+// kernel lets nothing through any more once its only opener detaches.
+TEST_F(ARealRemoval, LosesNothingThatNobodyHasWrittenBack) {
+  AttachRequest wanted = request(1 * mib);
+  const UniqueFd file(::dup(wanted.file.get()));
+  wanted.number = private_number();
+  const DeviceSnapshot snapshot = attach(wanted);
+  UniqueFd other = open_device(snapshot);
+  UniqueFd writer = open_device(snapshot, O_RDWR);
+  Removal removal(manager_, snapshot.number, snapshot.disk_sequence, {});
+  ASSERT_EQ(removal.attempt(), Removal::State::busy);
+  write_at(writer.get(), 64 * kib, pattern(4096, 7));
+  writer.reset();
+  other.reset();
+  ASSERT_EQ(removal.attempt(), Removal::State::detached);
+  removal.finish(deadline_in(finish_patience));
+  EXPECT_EQ(read_at(file.get(), 64 * kib, 4096), pattern(4096, 7));
+}
+
 TEST_F(ARealRemoval, IsRefusedWhileTheDeviceIsMounted) {
   const DeviceSnapshot snapshot = attach_described();
   make_ext4(snapshot.dev_path());
