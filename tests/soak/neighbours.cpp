@@ -4,16 +4,12 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <fstream>
-
+#include "tests/bus/bus_client.hpp"
 #include "tests/bus/child_process.hpp"
 #include "tests/bus/scratch.hpp"
 #include "tests/soak/chance.hpp"
-#include "tests/soak/signal_ledger.hpp"
 #include "tests/soak/stamped_image.hpp"
 #include "tests/support/image.hpp"
 
@@ -40,16 +36,6 @@ bool shows(const std::string& node, const std::string& expected) {
 
 unsigned number_of_node(const std::string& node) {
   return static_cast<unsigned>(std::stoul(node.substr(std::string("/dev/loop").size())));
-}
-
-// Of the device that is mounted there.
-std::optional<std::string> sequence_under(const std::string& point) {
-  struct stat status {};
-  ::stat(point.c_str(), &status);
-  const std::string dev = std::to_string(major(status.st_dev)) + ":" + std::to_string(minor(status.st_dev));
-  std::ifstream attribute("/sys/dev/block/" + dev + "/diskseq");
-  std::string sequence;
-  return attribute >> sequence ? std::optional(sequence) : std::nullopt;
 }
 
 }  // namespace
@@ -91,13 +77,8 @@ std::string Neighbours::attach(const std::string& path, const std::string& name,
   if (bus_test::sysfs(number, "loop/backing_file") != path) {
     world_.findings.add(name + ": the device of losetup has another file: " + node);
   }
-  note(bus_test::sysfs(number, "diskseq"));
-  return node;
-}
-
-void Neighbours::note(const std::optional<std::string>& disk_sequence) {
   ++world_.tally.foreign;
-  if (world_.ledger && disk_sequence) world_.ledger->foreign(std::stoull(*disk_sequence));
+  return node;
 }
 
 void Neighbours::detach(const std::string& node) {
@@ -153,7 +134,7 @@ void Neighbours::mount(unsigned round) {
     ++world_.tally.foreign_lost;
     return;
   }
-  note(sequence_under(point.path()));
+  ++world_.tally.foreign;
   if (!shows(point.path() + "/stamp", image.stamp())) {
     world_.findings.add(name + ": mount shows another file system");
   }

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <functional>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -29,7 +28,6 @@ class Neighbours {
 
   std::string attach(const std::string& path, const std::string& name, const std::string& device);
   void detach(const std::string& node);
-  void note(const std::optional<std::string>& disk_sequence);
 
   World& world_;
   std::atomic<bool> ending_ = false;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <sstream>
 
+#include "tests/soak/state_check.hpp"
+
 namespace soak {
 
 using bus_test::Signal;
@@ -45,11 +47,6 @@ void SignalLedger::promised(uint64_t disk_sequence, std::set<unsigned> partition
   }
 }
 
-void SignalLedger::foreign(uint64_t disk_sequence) {
-  const std::lock_guard lock(mutex_);
-  foreign_.insert(disk_sequence);
-}
-
 void SignalLedger::listen() {
   while (!ending_) {
     client_.wait_for([this] { return !client_.signals().empty(); }, bus_test::milliseconds(100));
@@ -77,7 +74,9 @@ void SignalLedger::take_added(const Signal& signal) {
   if (!current_.emplace(numbers_of(object).first, sequence).second) {
     findings_.add("announced while the one before is still there: " + text_of(signal));
   }
-  if (++lives_[sequence].added > 1) findings_.add("announced again: " + text_of(signal));
+  Life& life = lives_[sequence];
+  life.is_of_a_client = is_of_a_client(device->at("BackingFile").text);
+  if (++life.added > 1) findings_.add("announced again: " + text_of(signal));
 }
 
 void SignalLedger::take_removed(const Signal& signal) {
@@ -128,7 +127,7 @@ void SignalLedger::settle() {
   client_.forget_signals();
   for (const auto& [sequence, partitions] : promised_) check_promised(sequence, partitions);
   for (const auto& [sequence, life] : lives_) {
-    if (!promised_.contains(sequence) && !foreign_.contains(sequence)) {
+    if (life.is_of_a_client && !promised_.contains(sequence)) {
       findings_.add("signals of an attachment that nobody made, of disk sequence " +
                     std::to_string(sequence));
     }

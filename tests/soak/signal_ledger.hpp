@@ -24,9 +24,6 @@ class SignalLedger {
   // A life that a reply told a client of, and its partitions.
   void promised(uint64_t disk_sequence, std::set<unsigned> partitions);
 
-  // One that somebody beside the service began: it may be too short to be told.
-  void foreign(uint64_t disk_sequence);
-
   // Takes in what the service has sent so far, and holds it against what was
   // promised. Once, at the end.
   void settle();
@@ -45,6 +42,7 @@ class SignalLedger {
     }
   };
   struct Life {
+    bool is_of_a_client = false;  // else of somebody beside the service, who promises nothing
     unsigned added = 0;
     unsigned removed = 0;
     std::map<unsigned, Counts> partitions;
@@ -65,7 +63,6 @@ class SignalLedger {
   std::map<unsigned, uint64_t> current_;  // by number of the device
   std::mutex mutex_;                      // of what clients tell
   std::map<uint64_t, std::set<unsigned>> promised_;
-  std::set<uint64_t> foreign_;
   std::atomic<bool> ending_ = false;
   std::thread thread_;
 };

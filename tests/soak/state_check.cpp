@@ -13,11 +13,7 @@ namespace {
 
 using bus_test::Value;
 
-// Of the clients, by disk sequence; what the neighbours have comes and goes.
-bool is_of_a_client(const std::string& file) {
-  return file.starts_with(bus_test::scratch_directory() + "/allowed-");
-}
-
+// Of the clients, by disk sequence.
 std::map<uint64_t, unsigned> attached_in_kernel() {
   std::map<uint64_t, unsigned> found;
   for (const auto& entry : std::filesystem::directory_iterator("/sys/block")) {
@@ -109,6 +105,10 @@ void compare(const std::map<uint64_t, Promise>& promised, const std::map<uint64_
 }
 
 }  // namespace
+
+bool is_of_a_client(const std::string& file) {
+  return file.starts_with(bus_test::scratch_directory() + "/allowed-");
+}
 
 std::vector<std::string> disagreements(bus_test::BusClient& root, const Promises& promises,
                                        const std::string& state_directory) {

@@ -9,6 +9,10 @@
 
 namespace soak {
 
+// Whether a client made this file, which it attaches by the service alone; what the neighbours
+// have comes and goes.
+bool is_of_a_client(const std::string& file);
+
 // Holds against each other what was promised, what the kernel has, what the service
 // shows and what its state directory says, while nobody changes any of it. Gives
 // what does not agree.
