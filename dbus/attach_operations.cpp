@@ -40,7 +40,12 @@ class AttachOperations::Reservation {
  private:
   void check_reference() const {
     if (reference_.empty()) return;
-    if (const auto number = operations_.context_.parts.registry.find_reference(reference_)) {
+    const OperationContext::Parts& parts = operations_.context_.parts;
+    const auto number = parts.registry.find_reference(reference_);
+    // What is detached stays published while another attach has the number.
+    const bool used = number && loop::is_attached(parts.loops.kernel(), *number,
+                                                  parts.registry.find(*number)->snapshot.disk_sequence);
+    if (used) {
       throw_invalid("reference: '" + reference_ + "' is in use by loop" + std::to_string(*number));
     }
     if (operations_.pending_references_.contains(reference_)) {
