@@ -15,7 +15,8 @@ import tempfile
 BASE = ['-print_final_stats=1', '-verbosity=1', '-rss_limit_mb=2048', '-timeout=1200']
 
 # Bytes of an input. What is text or a list repeats itself in longer ones.
-MAX_LENGTH = {'fstab': 256, 'looptab': 256, 'names': 256, 'options': 256}
+MAX_LENGTH = {'fstab': 256, 'looptab': 256, 'names': 256, 'options': 256,
+              'peer_socket': 512}
 OTHER_MAX_LENGTH = 4096
 
 # What has threads frees on one of them what another one made: to libFuzzer each input may be a leak, and is looked
