@@ -28,8 +28,9 @@ prepare_emulator() {
 
 # With hardware's help where there is some. A processor that can little has few modules loaded for it. An oops or a panic is the end.
 emulate() { # CONSOLE
-    accelerator=tcg,thread=multi
-    [ ! -w /dev/kvm ] || accelerator=kvm
+    accelerator=${LOOPD_ACCELERATOR-}
+    if [ -z "$accelerator" ] && [ -w /dev/kvm ]; then accelerator=kvm; fi
+    : "${accelerator:=tcg,thread=multi}"
     nice -n 5 chroot "$emulator" qemu-system-x86_64 -machine q35 -accel "$accelerator" -cpu qemu64,-svm -smp 2 -m 1024 \
         -nodefaults -display none -no-reboot -serial "$1" \
         -kernel /mnt/kernel -initrd /mnt/initrd \
