@@ -23,6 +23,13 @@ constexpr WorkLane file_lane{0, true};
 // No user's: who waits for a file's server does not hold up what everybody is told.
 constexpr WorkLane look_lane{static_cast<uid_t>(-1), true};
 
+// The same for looks that do wait for such a server: they hold up none of the others.
+constexpr WorkLane server_lane{static_cast<uid_t>(-2), true};
+
+constexpr const WorkLane& lane_of(const loop::AttachmentTerms& terms) {
+  return terms.served_locally ? look_lane : server_lane;
+}
+
 // Looks at once, by number: a crowd of devices takes no more of the workers' queue, and
 // some that do not answer hold up few others.
 constexpr unsigned most_looks_at_once = 64;
@@ -41,6 +48,10 @@ constexpr auto change_delay = 50ms;
 // Of changes that do not cease.
 constexpr auto longest_change_delay = 1s;
 
+// When who did not answer is asked again; each time twice as late.
+constexpr auto first_silence = 10s;
+constexpr auto longest_silence = 600s;
+
 constexpr int look_attempts = 4;
 constexpr auto clean_up_patience = 5s;
 
@@ -52,6 +63,24 @@ Device device_of(loop::Examination examination) {
     device.partitions.emplace(number, Partition{std::move(partition.entry), partition.dev});
   }
   return device;
+}
+
+// What was known of the attachment stays known when it can't be asked again.
+void keep_description(const Device& known, Device& now) {
+  if (!known.snapshot.identified) return;
+  now.snapshot.identified = true;
+  now.snapshot.backing = known.snapshot.backing;
+  now.snapshot.backing_size = known.snapshot.backing_size;
+  now.snapshot.reference = known.snapshot.reference;
+  for (auto& [number, partition] : now.partitions) {
+    const auto before = known.partitions.find(number);
+    if (before == known.partitions.end()) continue;
+    const loop::TableEntry& entry = before->second.entry;
+    if (entry.extent.offset != partition.entry.extent.offset) continue;
+    partition.entry.type = entry.type;
+    partition.entry.uuid = entry.uuid;
+    partition.entry.name = entry.name;
+  }
 }
 
 }  // namespace
@@ -245,6 +274,8 @@ Task<void> DeviceFollower::look_locked(unsigned number) {
     start_looks_soon();
     co_return;
   }
+  // What is there while it is claimed was not seen: somebody else's, perhaps, who was faster.
+  if (loops_.claims().claimed(number)) co_return;
   // Changed again meanwhile, it is to be looked at again.
   if (const auto after = noted_.find(number); after != noted_.end() && after->second == note)
     noted_.erase(after);
@@ -255,7 +286,7 @@ const Device* DeviceFollower::take_rewritten(unsigned number) {
   if (rewritten_.erase(number) == 0) return nullptr;
   const Device* known = registry_.find(number);
   if (known == nullptr || !known->terms.keeps_partitions) return nullptr;
-  return unresponsive_.contains(known->snapshot.disk_sequence) ? nullptr : known;
+  return is_silent(known->snapshot.disk_sequence) ? nullptr : known;
 }
 
 // The partitions that the service keeps are those of the table, also after
@@ -280,9 +311,9 @@ Task<PartitionQuota::Turn> DeviceFollower::sync_if_rewritten(unsigned number) {
     loop::sync_partitions(way->kernel(), number, sequence, loop::WithoutTable::change_nothing, room);
   };
   try {
-    co_await on_worker(scheduler_, file_lane, work, Clock::now() + describe_patience);
+    co_await on_worker(scheduler_, lane_of(known->terms), work, Clock::now() + describe_patience);
   } catch (const WorkTimedOut&) {
-    unresponsive_.insert(sequence);
+    fall_silent(number, sequence);
   } catch (const loop::Error&) {
     // Gone, unreadable, or more than the owner may have: what the kernel knows is what is shown.
   }
@@ -315,7 +346,10 @@ struct DeviceFollower::Sight {
 class DeviceFollower::Seeing {
  public:
   Seeing(DeviceFollower& follower, unsigned number, bool ask_device)
-      : follower_(follower), number_(number), ask_device_(ask_device), hung_(follower.unresponsive_) {
+      : follower_(follower), number_(number), ask_device_(ask_device) {
+    for (const auto& [sequence, silence] : follower.silent_) {
+      if (follower.is_silent(sequence)) silent_.insert(sequence);
+    }
     if (const Device* known = follower.registry_.find(number)) {
       known_sequence_ = known->snapshot.disk_sequence;
       known_terms_ = known->terms;
@@ -332,8 +366,8 @@ class DeviceFollower::Seeing {
     sight.terms = terms_of(*examination);
     sight.examination = std::move(*examination);
     if (symlinks_of_) sight.links = symlinks_of_(number_);
-    const bool hung = hung_.contains(sight.examination.snapshot.disk_sequence);
-    if (ask_device_ && sight.terms.served_locally && !hung) {
+    const bool silent = silent_.contains(sight.examination.snapshot.disk_sequence);
+    if (ask_device_ && sight.terms.served_locally && !silent) {
       follower_.describe(sight);
     } else {
       sight.stale = !loop::examine(kernel, sight.examination);
@@ -358,7 +392,7 @@ class DeviceFollower::Seeing {
   DeviceFollower& follower_;
   unsigned number_;
   bool ask_device_;
-  std::set<uint64_t> hung_;
+  std::set<uint64_t> silent_;
   uint64_t known_sequence_ = 0;
   loop::AttachmentTerms known_terms_;
   Symlinks symlinks_of_;
@@ -387,7 +421,7 @@ Task<std::optional<DeviceFollower::Sight>> DeviceFollower::see(unsigned number) 
     // A disk below a file system of the kernel's own may not answer either. sysfs does.
   }
   sight = co_await on_worker(scheduler_, kernel_lane, Seeing(*this, number, false));
-  if (sight) unresponsive_.insert(sight->examination.snapshot.disk_sequence);
+  if (sight) fall_silent(number, sight->examination.snapshot.disk_sequence);
   co_return sight;
 }
 
@@ -399,9 +433,12 @@ Task<DeviceFollower::Sight> DeviceFollower::describe_patiently(Sight sight) {
     return std::move(sight);
   };
   try {
-    sight = co_await on_worker(scheduler_, file_lane, work, Clock::now() + describe_patience);
+    sight = co_await on_worker(scheduler_, server_lane, work, Clock::now() + describe_patience);
   } catch (const WorkTimedOut&) {
-    unresponsive_.insert(sight.examination.snapshot.disk_sequence);
+    fall_silent(sight.examination.snapshot.number, sight.examination.snapshot.disk_sequence);
+  } catch (const loop::Error& error) {
+    if (error.code() != loop::Errc::limits_exceeded && error.code() != loop::Errc::timeout) throw;
+    fall_silent(sight.examination.snapshot.number, sight.examination.snapshot.disk_sequence);
   }
   co_return sight;
 }
@@ -412,8 +449,9 @@ Task<void> DeviceFollower::forgive_if_released(unsigned number) {
   if (!loops_.is_avoided(number)) co_return;
   const auto work = [&loops = loops_, number] {
     if (!loop::find_holders(loops.kernel(), number).empty()) return;
-    loops.forgive(number);
+    // First: who takes the number next writes an intent of its own.
     if (loops.records()) loops.records()->erase_intent(number);
+    loops.forgive(number);
   };
   co_await on_worker(scheduler_, kernel_lane, work);
 }
@@ -450,7 +488,7 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
     co_await withdraw(number);
     co_return true;
   }
-  if (!sight->described && !unresponsive_.contains(sight->examination.snapshot.disk_sequence)) {
+  if (!sight->described && !is_silent(sight->examination.snapshot.disk_sequence)) {
     sight = co_await describe_patiently(std::move(*sight));
   }
   if (sight->stale) co_return false;
@@ -459,6 +497,11 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   const Device* known = registry_.find(number);
   const bool same = known != nullptr && known->snapshot.disk_sequence == device.snapshot.disk_sequence;
   device.terms = same ? known->terms : sight->terms;
+  if (sight->described) {
+    silent_.erase(device.snapshot.disk_sequence);
+  } else if (same) {
+    keep_description(*known, device);
+  }
   watch_node(device);
   add_links(device, std::move(sight->links));
   publish(std::move(device));
@@ -476,10 +519,24 @@ void DeviceFollower::publish(Device device) {
   registry_.publish(std::move(device));
 }
 
+// It did not answer, and is asked again some time.
+void DeviceFollower::fall_silent(unsigned number, uint64_t disk_sequence) {
+  Silence& silence = silent_[disk_sequence];
+  silence.length = std::min<std::chrono::seconds>(
+      std::max<std::chrono::seconds>(2 * silence.length, first_silence), longest_silence);
+  silence.until = Clock::now() + silence.length;
+  silence.question = scheduler_.at(silence.until, [this, number] { start_look(number); });
+}
+
+bool DeviceFollower::is_silent(uint64_t disk_sequence) const {
+  const auto found = silent_.find(disk_sequence);
+  return found != silent_.end() && Clock::now() < found->second.until;
+}
+
 // What is kept of an attachment that is gone.
 void DeviceFollower::forget(uint64_t disk_sequence) {
   if (loops_.records()) loops_.records()->erase(disk_sequence);
-  unresponsive_.erase(disk_sequence);
+  silent_.erase(disk_sequence);
 }
 
 void DeviceFollower::add_links(Device& device, std::vector<std::string> otherwise) const {
@@ -572,17 +629,9 @@ Task<void> DeviceFollower::enumerate() {
   for (const auto& [number, record] : unseen_) numbers.insert(number);
 
   // Side by side: one whose server does not answer must not hold up the others.
-  auto left = std::make_shared<size_t>(numbers.size());
-  OneShot<bool> done;
-  const auto sender = done.sender();
-  if (numbers.empty()) co_return;
-  const auto look_and_count = [](DeviceFollower* self, unsigned number, std::shared_ptr<size_t> rest,
-                                 OneShot<bool>::Sender finished) -> Task<void> {
-    co_await self->look(number);
-    if (--*rest == 0) finished.deliver(true);
-  };
-  for (const unsigned number : numbers) tasks_.start(look_and_count(this, number, left, sender));
-  co_await done;
+  std::vector<Task<void>> looks;
+  for (const unsigned number : numbers) looks.push_back(look(number));
+  co_await side_by_side(tasks_, std::move(looks));
 }
 
 // For the start alone: later there are records and intents of calls under way.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -105,6 +107,13 @@ class DeviceFollower {
     Clock::time_point look_by;
     std::unique_ptr<Scheduler::Registration> look;
   };
+  // An attachment that only its backing file's server, or a disk below, could describe, and which
+  // did not answer. Until then it is not asked.
+  struct Silence {
+    Clock::time_point until;
+    std::chrono::seconds length{0};
+    std::unique_ptr<Scheduler::Registration> question;
+  };
   struct Sight;
   class Seeing;
 
@@ -117,6 +126,8 @@ class DeviceFollower {
   void watch_node(const Device& device);
   void publish(Device device);
   void forget(uint64_t disk_sequence);
+  void fall_silent(unsigned number, uint64_t disk_sequence);
+  bool is_silent(uint64_t disk_sequence) const;
   const Device* take_rewritten(unsigned number);
   Task<PartitionQuota::Turn> sync_if_rewritten(unsigned number);
   Task<void> look_if_asked(unsigned number);
@@ -157,7 +168,7 @@ class DeviceFollower {
   std::map<unsigned, Meanwhile> meanwhile_;
   std::map<unsigned, Links> links_;
   std::map<unsigned, loop::AttachmentRecord> unseen_;  // found at the start, and not looked at yet
-  std::set<uint64_t> unresponsive_;  // attachments whose backing file's server does not answer
+  std::map<uint64_t, Silence> silent_;
 };
 
 }  // namespace loopd

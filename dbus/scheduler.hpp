@@ -96,7 +96,7 @@ struct WorkTimedOut : std::exception {
 };
 
 // Runs `work` on a worker and returns what it returns or throws. With a
-// deadline: WorkTimedOut when it has passed; the work goes on, and its result is
+// deadline: WorkTimedOut when it has passed; work that has begun goes on, and its result is
 // destroyed on the worker when it comes after all. What `work` captures is
 // destroyed there, too.
 template <typename F>
@@ -108,6 +108,7 @@ Task<std::invoke_result_t<F&>> on_worker(Scheduler& scheduler, WorkLane lane, F 
   const auto sender = done.sender();
   auto job = std::make_shared<std::optional<F>>(std::move(work));
   scheduler.submit(lane, [&scheduler, hand, sender, job] {
+    if (hand->settled.load()) return job->reset();  // given up before its turn came
     auto outcome = std::make_unique<detail::Outcome<Result>>();
     detail::carry_out(**job, *outcome);
     job->reset();

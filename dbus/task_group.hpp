@@ -3,11 +3,14 @@
 
 #include <coroutine>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <map>
+#include <memory>
 #include <utility>
 #include <vector>
 
+#include "dbus/one_shot.hpp"
 #include "dbus/scheduler.hpp"
 #include "dbus/task.hpp"
 
@@ -75,5 +78,25 @@ class TaskGroup {
   uint64_t next_id_ = 0;
   bool closed_ = false;
 };
+
+// Starts all of them, and waits until each has ended. What one throws is the group's to report.
+inline Task<void> side_by_side(TaskGroup& group, std::vector<Task<void>> tasks) {
+  if (tasks.empty()) co_return;
+  const auto counted = [](Task<void> task, std::shared_ptr<size_t> left,
+                          OneShot<bool>::Sender done) -> Task<void> {
+    std::exception_ptr failure;
+    try {
+      co_await task;
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    if (--*left == 0) done.deliver(true);
+    if (failure) std::rethrow_exception(failure);
+  };
+  OneShot<bool> done;
+  const auto left = std::make_shared<size_t>(tasks.size());
+  for (Task<void>& task : tasks) group.start(counted(std::move(task), left, done.sender()));
+  co_await done;
+}
 
 }  // namespace loopd

@@ -6,8 +6,6 @@
 
 #include <gtest/gtest.h>
 
-#include <deque>
-#include <functional>
 #include <memory>
 
 #include "core/attachment_records.hpp"
@@ -18,6 +16,7 @@
 #include "tests/fakes/fake_loop_kernel.hpp"
 #include "tests/support/image.hpp"
 #include "tests/support/temporary_directory.hpp"
+#include "tests/unit/step_by_step.hpp"
 
 namespace loopd {
 namespace {
@@ -26,35 +25,6 @@ using loop::AttachmentRecord;
 using loop::AttachmentRecords;
 using loop::testing::FakeLoopKernel;
 using loop::testing::TemporaryDirectory;
-
-// One piece of work after the other, on this thread. No timer ends.
-class StepByStep final : public Scheduler {
- public:
-  void post(std::function<void()> work) override { work_.push_back(std::move(work)); }
-  void submit(WorkLane, std::function<void()> work) override {
-    work_.push_back([this, work = std::move(work)] {
-      work();
-      if (const auto act = std::exchange(after_work_, nullptr)) act();
-    });
-  }
-  std::unique_ptr<Registration> at(Clock::time_point, std::function<void()>) override { return nullptr; }
-  std::unique_ptr<Registration> on_readable(int, std::function<void()>) override { return nullptr; }
-
-  // Once, behind the back of who had it done.
-  void after_next_work(std::function<void()> act) { after_work_ = std::move(act); }
-
-  void run() {
-    while (!work_.empty()) {
-      const auto next = std::move(work_.front());
-      work_.pop_front();
-      next();
-    }
-  }
-
- private:
-  std::deque<std::function<void()>> work_;
-  std::function<void()> after_work_;
-};
 
 class AFollower : public testing::Test {
  protected:
@@ -121,6 +91,24 @@ TEST_F(AFollower, ErasesTheRecordOfWhatBecomesAnothersAtTheStart) {
   EXPECT_NE(device->snapshot.disk_sequence, record.disk_sequence);
   EXPECT_EQ(device->terms.owner, 0U) << "it is nobody's who had the number before";
   EXPECT_TRUE(records_.all().empty());
+}
+
+// By name and reference, and above all by what overlaps it, it is still to be found.
+TEST_F(AFollower, KeepsWhatItKnewOfADeviceThatDoesNotAnswer) {
+  const loop::UniqueFd file = directory_.make_file("image", 64 * loop::testing::kib);
+  kernel_.foreign_attach(number, file.get());
+  run(follower_.start());
+  ASSERT_NE(registry_.find(number), nullptr);
+  const loop::DeviceSnapshot before = registry_.find(number)->snapshot;
+  ASSERT_TRUE(before.identified);
+  scheduler_.hold_next_work();
+  tasks_.start(follower_.look(number));
+  scheduler_.run();
+  scheduler_.let_timers_end();
+  scheduler_.run();
+  EXPECT_TRUE(tasks_.empty()) << "it waits on";
+  ASSERT_NE(registry_.find(number), nullptr);
+  EXPECT_EQ(registry_.find(number)->snapshot, before);
 }
 
 TEST_F(AFollower, LeavesCallsUnderWayAloneWhenEventsWereLost) {

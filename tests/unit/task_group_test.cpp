@@ -8,28 +8,10 @@
 #include <vector>
 
 #include "dbus/one_shot.hpp"
+#include "tests/unit/step_by_step.hpp"
 
 namespace loopd {
 namespace {
-
-// Posts alone, which run when they are told to.
-class PostsOnly final : public Scheduler {
- public:
-  void post(std::function<void()> work) override { posted_.push_back(std::move(work)); }
-  void submit(WorkLane, std::function<void()>) override { throw std::logic_error("no workers here"); }
-  std::unique_ptr<Registration> at(Clock::time_point, std::function<void()>) override { return nullptr; }
-  std::unique_ptr<Registration> on_readable(int, std::function<void()>) override { return nullptr; }
-
-  void run() {
-    while (!posted_.empty()) {
-      const auto now = std::exchange(posted_, {});
-      for (const auto& work : now) work();
-    }
-  }
-
- private:
-  std::vector<std::function<void()>> posted_;
-};
 
 class ATaskGroup : public testing::Test {
  protected:
@@ -50,7 +32,7 @@ class ATaskGroup : public testing::Test {
     co_await wait_for_ever(held);
   }
 
-  PostsOnly scheduler_;
+  StepByStep scheduler_;
   TaskGroup group_{scheduler_, [](const std::exception_ptr&) { FAIL() << "a task threw"; }};
   std::shared_ptr<int> held_ = std::make_shared<int>();
 };
@@ -70,6 +52,49 @@ TEST_F(ATaskGroup, KeepsNothingOfWhatATaskStartsAsItIsDestroyed) {
   scheduler_.run();
   EXPECT_TRUE(group_.empty());
   EXPECT_EQ(held_.use_count(), 1);
+}
+
+TEST_F(ATaskGroup, RunsTasksSideBySideAndWaitsForAll) {
+  OneShot<bool> first;
+  OneShot<bool> second;
+  const auto wait = [](OneShot<bool>& until) -> Task<void> { co_await until; };
+  std::vector<Task<void>> tasks;
+  tasks.push_back(wait(first));
+  tasks.push_back(wait(second));
+  bool all = false;
+  const auto wait_for_all = [&]() -> Task<void> {
+    co_await side_by_side(group_, std::move(tasks));
+    all = true;
+  };
+  group_.start(wait_for_all());
+  second.sender().deliver(true);
+  scheduler_.run();
+  EXPECT_FALSE(all);
+  first.sender().deliver(true);
+  scheduler_.run();
+  EXPECT_TRUE(all);
+  EXPECT_TRUE(group_.empty());
+}
+
+// An attach, say, that was answered with a timeout and would be carried out all the same.
+TEST_F(ATaskGroup, BeginsNoWorkThatWasGivenUpWhileItWaitedForAWorker) {
+  bool done = false;
+  bool gave_up = false;
+  const auto work = [&]() -> Task<void> {
+    try {
+      co_await on_worker(
+          scheduler_, WorkLane(), [&] { done = true; }, Clock::now());
+    } catch (const WorkTimedOut&) {
+      gave_up = true;
+    }
+  };
+  scheduler_.hold_next_work();
+  group_.start(work());
+  scheduler_.let_timers_end();
+  scheduler_.run();
+  EXPECT_TRUE(gave_up);
+  scheduler_.begin_held_work();
+  EXPECT_FALSE(done);
 }
 
 }  // namespace
