@@ -51,10 +51,15 @@ void each_entry(const std::string& directory, const std::function<void(const std
   }
 }
 
+// What its file system is mounted from, anybody may say who runs a file system's server.
+bool chooses_its_source(const Mount& mount) {
+  return mount.type == "fuse" || mount.type.starts_with("fuse.");
+}
+
 void add_mounts(const std::vector<std::string>& names, std::vector<Holder>& holders) {
   const auto all = mounts();
   for (const Mount& mount : *all) {
-    std::string name = name_in(names, mount.source);
+    std::string name = chooses_its_source(mount) ? std::string() : name_in(names, mount.source);
     struct stat st {};
     for (size_t i = 0; name.empty() && i < names.size(); ++i) {
       // A source may be a link, or a name from before; the number tells.
@@ -97,13 +102,12 @@ void add_loops(const LoopKernel& kernel, const std::vector<std::string>& names,
   }
 }
 
-// Whoever does more than have it open.
-void add_users(const LoopKernel& kernel, const std::vector<std::string>& names,
-               std::vector<Holder>& holders) {
+// Whoever does more than have it open; but for loop devices on top, which are told by what
+// their files are called.
+void add_users(const std::vector<std::string>& names, std::vector<Holder>& holders) {
   add_mounts(names, holders);
   add_swaps(names, holders);
   add_stacked_devices(names, holders);
-  add_loops(kernel, names, holders);
 }
 
 std::string command_of(const std::string& pid) {
@@ -142,14 +146,15 @@ void add_processes(const std::vector<std::string>& names, std::vector<Holder>& h
 
 bool is_used(const LoopKernel& kernel, unsigned number) {
   std::vector<Holder> users;
-  add_users(kernel, names_of(kernel, number), users);
+  add_users(names_of(kernel, number), users);
   return !users.empty();
 }
 
 std::vector<Holder> find_holders(const LoopKernel& kernel, unsigned number) {
   const std::vector<std::string> names = names_of(kernel, number);
   std::vector<Holder> holders;
-  add_users(kernel, names, holders);
+  add_users(names, holders);
+  add_loops(kernel, names, holders);
   add_processes(names, holders);
   return holders;
 }

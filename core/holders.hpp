@@ -16,13 +16,14 @@ struct Holder {
 // Who uses the device or one of its partitions, as far as this
 // process can see: a mount in another namespace, or a process of another user
 // without CAP_SYS_PTRACE, is not in the list. Looks through /proc; may take
-// milliseconds. The calling process itself is left out.
+// milliseconds. The calling process itself is left out. For people: decides nothing.
 std::vector<Holder> find_holders(const LoopKernel& kernel, unsigned number);
 
-// A mount, swap or another block device (device-mapper, MD, a loop device) uses the
-// device or one of its partitions. A process that just has it open does not, be it
-// exclusively (mkfs). Of mounts, those in this process's namespace. Never opens the
-// device: an exclusive open would tell more, and keep a mount of this moment out.
+// A mount, swap or another block device (device-mapper, MD) uses the device or one of its
+// partitions. A process that just has it open does not, be it exclusively (mkfs). Of mounts,
+// those in this process's namespace. A loop device on top is not seen: the kernel tells it by
+// the name of its file, which anybody can have another file called. Never opens the device: an
+// exclusive open would tell more, and keep a mount of this moment out.
 bool is_used(const LoopKernel& kernel, unsigned number);
 
 // find_holders() in one line, also when none can be seen.

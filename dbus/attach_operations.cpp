@@ -41,12 +41,11 @@ class AttachOperations::Reservation {
   void check_reference() const {
     if (reference_.empty()) return;
     const OperationContext::Parts& parts = operations_.context_.parts;
-    const auto number = parts.registry.find_reference(reference_);
-    // What is detached stays published while another attach has the number.
-    const bool used = number && loop::is_attached(parts.loops.kernel(), *number,
-                                                  parts.registry.find(*number)->snapshot.disk_sequence);
-    if (used) {
-      throw_invalid("reference: '" + reference_ + "' is in use by loop" + std::to_string(*number));
+    for (const Device* device : parts.registry.find_reference(reference_)) {
+      const loop::DeviceSnapshot& s = device->snapshot;
+      // What is detached stays published while another attach has the number.
+      if (!loop::is_attached(parts.loops.kernel(), s.number, s.disk_sequence)) continue;
+      throw_invalid("reference: '" + reference_ + "' is in use by loop" + std::to_string(s.number));
     }
     if (operations_.pending_references_.contains(reference_)) {
       throw_invalid("reference: '" + reference_ + "' is in use by a device that is just being attached");
@@ -88,6 +87,9 @@ Task<std::string> AttachOperations::attach_file(Caller caller, loop::UniqueFd fi
   loop::AttachRequest request = std::move(options.request);
   co_await authorize_reference(caller, request, file.get());
   const loop::FileIdentity identity = loop::identify_file(file.get());
+  const bool chosen = request.number && *request.number <= loop::max_loop_number;
+  // Whoever is at work on the number is waited for without the file, which others want, too.
+  if (chosen) co_await context_.numbers.acquire(*request.number);
   const auto file_lock = co_await files_.acquire(identity);
   co_await context_.parts.follower.catch_up();
   request.terms.served_locally = context_.locality.is_served_locally(file.get(), identity);
@@ -103,8 +105,7 @@ Task<std::string> AttachOperations::attach_file(Caller caller, loop::UniqueFd fi
 
   const Reservation reservation(*this, caller.uid, request.reference);
   NumberLocks::Lock number_lock;
-  const bool chosen = request.number && *request.number <= loop::max_loop_number;
-  if (chosen) number_lock = co_await context_.numbers.acquire(*request.number);
+  if (chosen) number_lock = take_number(*request.number);
   loop::Attachment attachment = co_await attach_in_kernel(std::move(request));
   // A removal of the attachment before may still be to be answered.
   if (!chosen) number_lock = co_await context_.numbers.acquire(attachment.snapshot().number);
@@ -116,6 +117,15 @@ Task<std::string> AttachOperations::attach_file(Caller caller, loop::UniqueFd fi
   // Left while the kernel was at work: nobody heard of the device that was to come.
   if (options.lease && !caller.clientele->is_known(caller.name)) co_await removing_.end_lease(target);
   co_return path;
+}
+
+NumberLocks::Lock AttachOperations::take_number(unsigned number) {
+  auto lock = context_.numbers.acquire_at_once(number);
+  if (!lock) {
+    throw loop::Error(loop::Errc::device_busy,
+                      "number: " + loop::kernel_name(number) + " is just being attached, changed or removed");
+  }
+  return std::move(*lock);
 }
 
 Task<void> AttachOperations::authorize_reference(Caller caller, const loop::AttachRequest& request,

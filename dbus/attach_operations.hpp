@@ -27,6 +27,7 @@ class AttachOperations {
   class Reservation;
 
   Task<std::string> attach_file(Caller caller, loop::UniqueFd file, AttachOptions options);
+  NumberLocks::Lock take_number(unsigned number);
   Task<void> authorize_reference(Caller caller, const loop::AttachRequest& request, int file);
   Task<void> probe_block_size(uid_t uid, loop::AttachRequest& request);
   void promise(const Caller& caller, bool lease, loop::AttachmentTerms& terms) const;

@@ -30,17 +30,21 @@ Task<loop::UniqueFd> ChangeOperations::open(Caller caller, Target target, std::s
   const OperationContext::FileCall call(context_, caller.uid);
   if (mode != "r" && mode != "rw") throw_invalid("mode: '" + mode + "' is neither r nor rw");
   co_await context_.authorize_on_device(caller, "Open", target);
-  const bool arm = context_.require_device(target).terms.autoclear_pending;
-  const auto work = [target, arm, writable = mode == "rw"](loop::LoopKernel& kernel) {
-    loop::UniqueFd fd = loop::open_device(kernel, target.number, target.disk_sequence, writable);
-    if (arm) loop::set_autoclear(kernel, target.number, target.disk_sequence, true);  // this is the first use
-    return fd;
+  bool armed = false;
+  const auto prepare = [&armed, target, writable = mode == "rw"](const Device& device) {
+    armed = device.terms.autoclear_pending;
+    return [target, arm = armed, writable](loop::LoopKernel& kernel) {
+      loop::UniqueFd fd = loop::open_device(kernel, target.number, target.disk_sequence, writable);
+      if (arm)
+        loop::set_autoclear(kernel, target.number, target.disk_sequence, true);  // this is the first use
+      return fd;
+    };
   };
-  loop::UniqueFd fd = co_await context_.work_on_device(caller, target, work);
-  if (arm) {
+  loop::UniqueFd fd = co_await context_.prepare_and_work_on_device(caller, target, prepare);
+  if (armed) {
     loop::AttachmentTerms terms = context_.require_device(target).terms;
     terms.autoclear_pending = false;
-    context_.remember(context_.require_device(target), terms);
+    context_.note(context_.require_device(target), terms);
   }
   co_return fd;
 }
@@ -49,16 +53,23 @@ Task<void> ChangeOperations::set_autoclear(Caller caller, Target target, bool en
   const OperationContext::FileCall call(context_, caller.uid);
   co_await context_.authorize_on_device(caller, "SetAutoclear", target);
   // Set on a device that nobody uses, the kernel's flag would end it at once.
-  const auto work = [target, enable](loop::LoopKernel& kernel) {
-    const bool now = !enable || loop::is_used(kernel, target.number);
-    if (now) loop::set_autoclear(kernel, target.number, target.disk_sequence, enable);
-    return now;
+  const auto prepare = [target, enable, &registry = context_.parts.registry](const Device& device) {
+    return [target, enable, below = registry.has_loop_device_on_top(device)](loop::LoopKernel& kernel) {
+      const bool now = !enable || below || loop::is_used(kernel, target.number);
+      if (now) loop::set_autoclear(kernel, target.number, target.disk_sequence, enable);
+      return now;
+    };
   };
-  const bool done = co_await context_.work_on_device(caller, target, work);
-  loop::AttachmentTerms terms = context_.require_device(target).terms;
+  const bool done = co_await context_.prepare_and_work_on_device(caller, target, prepare);
+  const Device& device = context_.require_device(target);
+  loop::AttachmentTerms terms = device.terms;
   terms.autoclear_pending = enable && !done;
   if (enable) terms.delete_node = true;
-  context_.remember(context_.require_device(target), terms);
+  if (enable && done) {
+    context_.note(device, terms);
+  } else {
+    context_.remember(device, terms);
+  }
 }
 
 Task<void> ChangeOperations::set_direct_io(Caller caller, Target target, bool enable) {

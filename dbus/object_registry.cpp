@@ -158,11 +158,24 @@ const Device* ObjectRegistry::find(unsigned number) const {
   return found == devices_.end() ? nullptr : &found->second;
 }
 
-std::optional<unsigned> ObjectRegistry::find_reference(const std::string& reference) const {
+std::vector<const Device*> ObjectRegistry::find_reference(const std::string& reference) const {
+  std::vector<const Device*> found;
   for (const auto& [number, device] : devices_) {
-    if (device.snapshot.reference == reference) return number;
+    if (device.snapshot.reference == reference) found.push_back(&device);
   }
-  return std::nullopt;
+  return found;
+}
+
+bool ObjectRegistry::has_loop_device_on_top(const Device& device) const {
+  const auto is_of_it = [&device](dev_t dev) {
+    return dev == device.snapshot.dev ||
+           std::any_of(device.partitions.begin(), device.partitions.end(),
+                       [dev](const auto& partition) { return partition.second.dev == dev; });
+  };
+  return std::any_of(devices_.begin(), devices_.end(), [&](const auto& entry) {
+    const loop::DeviceSnapshot& other = entry.second.snapshot;
+    return other.identified && other.backing.block_device && is_of_it(other.backing.dev);
+  });
 }
 
 size_t ObjectRegistry::count_owned_by(uid_t uid) const {

@@ -69,8 +69,12 @@ class ObjectRegistry {
   const Device* find(unsigned number) const;
   const std::map<unsigned, Device>& devices() const { return devices_; }
 
-  // The number of the device that has the reference.
-  std::optional<unsigned> find_reference(const std::string& reference) const;
+  // Those that have the reference: more than one where one is gone and its event is on its way.
+  std::vector<const Device*> find_reference(const std::string& reference) const;
+
+  // A loop device is attached to this one, or to a partition of it.
+  bool has_loop_device_on_top(const Device& device) const;
+
   size_t count_owned_by(uid_t uid) const;
 
  private:

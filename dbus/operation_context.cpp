@@ -100,13 +100,36 @@ void OperationContext::log_soon(std::string message) {
 }
 
 void OperationContext::remember(const Device& known, const loop::AttachmentTerms& terms) {
-  const unsigned number = known.snapshot.number;
+  write_record(known.snapshot, terms);
+  publish(known, terms);
+}
+
+void OperationContext::note(const Device& known, const loop::AttachmentTerms& terms) {
+  try {
+    write_record(known.snapshot, terms);
+  } catch (const loop::Error& error) {
+    log_soon(known.snapshot.dev_path() + ": " + error.what());
+  }
+  publish(known, terms);
+}
+
+void OperationContext::write_record(const loop::DeviceSnapshot& snapshot,
+                                    const loop::AttachmentTerms& terms) {
+  loop::AttachmentRecords* records = parts.loops.records();
+  if (records == nullptr || snapshot.disk_sequence == 0) return;
   loop::AttachmentRecord record;
+  if (auto before = records->find(snapshot.disk_sequence)) {
+    record = std::move(*before);
+  } else {
+    record.number = snapshot.number;
+    record.disk_sequence = snapshot.disk_sequence;
+    record.backing = snapshot.backing;
+  }
   static_cast<loop::AttachmentTerms&>(record) = terms;
-  record.number = number;
-  record.disk_sequence = known.snapshot.disk_sequence;
-  record.backing = known.snapshot.backing;
-  if (parts.loops.records() && record.disk_sequence != 0) parts.loops.records()->write(record);
+  records->write(record);
+}
+
+void OperationContext::publish(const Device& known, const loop::AttachmentTerms& terms) {
   Device device = known;
   device.terms = terms;
   parts.registry.publish(std::move(device));

@@ -98,16 +98,29 @@ class OperationContext {
   Task<std::invoke_result_t<Work&>> on_patient_worker(WorkLane lane, std::string what, Work work);
 
   // Changes a device on a worker, alone on its number, and publishes what it is
-  // afterwards. The kernel checks the disk sequence once more.
+  // afterwards. The kernel checks the disk sequence once more. `prepare` is asked for the work
+  // when nobody else is at work on the device: what it is given holds until the work is done.
+  template <typename Prepare>
+  using Prepared = std::invoke_result_t<Prepare&, const Device&>;
+  template <typename Prepare>
+  auto prepare_and_work_on_device(Caller caller, Target target, Prepare prepare)
+      -> Task<std::invoke_result_t<Prepared<Prepare>&, loop::LoopKernel&>>;
+
   template <typename Work>
   auto work_on_device(Caller caller, Target target, Work work)
-      -> Task<std::invoke_result_t<Work&, loop::LoopKernel&>>;
+      -> Task<std::invoke_result_t<Work&, loop::LoopKernel&>> {
+    return prepare_and_work_on_device(caller, target, [work](const Device&) { return work; });
+  }
 
   // After the answer to the call that is carried out now: nobody waits for the log.
   void log_soon(std::string message);
 
-  // What the kernel can't know of a device, for now and after a restart.
+  // What the kernel can't know of a device, for now and after a restart. Throws Error failed,
+  // and then nothing has changed.
   void remember(const Device& known, const loop::AttachmentTerms& terms);
+
+  // The same of what the kernel has done already: where it can't be written, it holds for now.
+  void note(const Device& known, const loop::AttachmentTerms& terms);
 
   const Parts parts;
   const Limits limits;
@@ -115,6 +128,9 @@ class OperationContext {
   loop::FileLocality locality;
 
  private:
+  void write_record(const loop::DeviceSnapshot& snapshot, const loop::AttachmentTerms& terms);
+  void publish(const Device& known, const loop::AttachmentTerms& terms);
+
   std::map<uid_t, unsigned> file_calls_;  // under way, by user
 };
 
@@ -137,13 +153,14 @@ Task<std::invoke_result_t<Work&>> OperationContext::on_patient_worker(WorkLane l
   }
 }
 
-template <typename Work>
-auto OperationContext::work_on_device(Caller caller, Target target, Work work)
-    -> Task<std::invoke_result_t<Work&, loop::LoopKernel&>> {
-  using Result = std::invoke_result_t<Work&, loop::LoopKernel&>;
+template <typename Prepare>
+auto OperationContext::prepare_and_work_on_device(Caller caller, Target target, Prepare prepare)
+    -> Task<std::invoke_result_t<Prepared<Prepare>&, loop::LoopKernel&>> {
+  using Result = std::invoke_result_t<Prepared<Prepare>&, loop::LoopKernel&>;
   const auto lock = co_await numbers.acquire(target.number);
-  const bool local = require_device(target).terms.served_locally;
-  const auto job = [&helpers = parts.helpers, uid = caller.uid, local, work]() mutable {
+  const Device& device = require_device(target);
+  const bool local = device.terms.served_locally;
+  const auto job = [&helpers = parts.helpers, uid = caller.uid, local, work = prepare(device)]() mutable {
     const auto way = helpers.way(local, uid);
     return work(way->kernel());
   };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "dbus/pending_autoclear.hpp"
 
+#include <exception>
 #include <utility>
 
 #include "core/device_settings.hpp"
@@ -67,34 +68,50 @@ Task<void> PendingAutoclear::look() {
   const auto done = [this](void*) { looking_ = false; };
   const std::unique_ptr<void, decltype(done)> at_the_end(this, done);
   while (std::exchange(look_again_, false)) {
-    const std::set<unsigned> pending = pending_;
-    const auto find = [&kernel = context_.parts.loops.kernel(), pending] {
-      std::set<unsigned> used;
-      for (const unsigned number : pending) {
-        if (loop::is_used(kernel, number)) used.insert(number);
+    const auto find = [&kernel = context_.parts.loops.kernel(), candidates = candidates()] {
+      std::vector<Target> used;
+      for (const auto& [target, below] : candidates) {
+        if (below || loop::is_used(kernel, target.number)) used.push_back(target);
       }
       return used;
     };
-    const std::set<unsigned> used = co_await on_worker(context_.parts.scheduler, kernel_lane, find);
-    for (const unsigned number : used) {
-      const Device* device = context_.parts.registry.find(number);
-      if (device != nullptr) co_await arm({number, device->snapshot.disk_sequence});
+    // Side by side: one whose file's server does not answer must not hold up the others.
+    for (const Target target : co_await on_worker(context_.parts.scheduler, kernel_lane, find)) {
+      if (arming_.insert(target).second) tasks_.start(arm(target));
     }
   }
 }
 
+// The devices that wait, and whether a loop device lies on them.
+std::vector<std::pair<Target, bool>> PendingAutoclear::candidates() const {
+  const ObjectRegistry& registry = context_.parts.registry;
+  std::vector<std::pair<Target, bool>> found;
+  for (const unsigned number : pending_) {
+    const Device* device = registry.find(number);
+    if (device == nullptr) continue;
+    found.push_back({{number, device->snapshot.disk_sequence}, registry.has_loop_device_on_top(*device)});
+  }
+  return found;
+}
+
 Task<void> PendingAutoclear::arm(Target target) {
-  const auto work = [target](loop::LoopKernel& kernel) {
-    loop::set_autoclear(kernel, target.number, target.disk_sequence, true);
+  const auto forget = [this, target](void*) { arming_.erase(target); };
+  const std::unique_ptr<void, decltype(forget)> at_the_end(this, forget);
+  // Somebody may have taken the wish back, or opened the device, before it was our turn.
+  const auto prepare = [target](const Device& device) {
+    if (!device.terms.autoclear_pending) throw loop::Error(loop::Errc::stale, "nothing waits any more");
+    return [target](loop::LoopKernel& kernel) {
+      loop::set_autoclear(kernel, target.number, target.disk_sequence, true);
+    };
   };
   try {
-    co_await context_.work_on_device(Caller(), target, work);
+    co_await context_.prepare_and_work_on_device(Caller(), target, prepare);
     loop::AttachmentTerms terms = context_.require_device(target).terms;
     terms.autoclear_pending = false;
-    context_.remember(context_.require_device(target), terms);
-  } catch (const loop::Error&) {
-    // Gone in the meantime; or it does not answer, and is tried again at the next
-    // change.
+    context_.note(context_.require_device(target), terms);
+  } catch (const std::exception&) {
+    // Gone in the meantime; or it does not answer, or no worker is to be had, and it is tried
+    // again at the next change.
   }
 }
 

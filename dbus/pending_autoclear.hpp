@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/mount_changes.hpp"
@@ -37,12 +38,14 @@ class PendingAutoclear final : private RegistryListener {
   void partition_changed(const Device&, unsigned, const std::vector<std::string>&) override {}
 
   void follow_mounts();
+  std::vector<std::pair<Target, bool>> candidates() const;
   Task<void> look();
   Task<void> arm(Target target);
 
   OperationContext& context_;
   TaskGroup& tasks_;
   std::set<unsigned> pending_;
+  std::set<Target> arming_;
   bool looking_ = false;
   bool look_again_ = false;
   std::optional<loop::MountChanges> mounts_;

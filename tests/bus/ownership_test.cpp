@@ -15,6 +15,7 @@
 #include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <mutex>
 #include <random>
 #include <set>
@@ -308,6 +309,29 @@ class Storm {
   std::atomic<bool> ending_ = false;
   std::vector<std::thread> threads_;
 };
+
+TEST_F(Ownership, IsAddedToWithoutLosingWhatElseIsRecorded) {
+  const ScratchFile file(8 * MiB, "allowed-recorded.img");
+  const std::string object = attach(file, {{"reference", text("recorded")}});
+  ASSERT_FALSE(object.empty());
+  const std::string path = stack().state_directory() + "/" + *sysfs(number_of(object), "diskseq");
+  const auto recorded = [&path] {
+    std::map<std::string, std::string> values;
+    std::ifstream record(path);
+    for (std::string line; std::getline(record, line);) {
+      const auto equals = line.find('=');
+      // It is in the file's name: what was an intent has that of the number before.
+      if (!line.starts_with("LOOPD_DISK_SEQUENCE")) values[line.substr(0, equals)] = line.substr(equals + 1);
+    }
+    return values;
+  };
+  auto expected = recorded();
+  EXPECT_EQ(expected["LOOPD_REFERENCE"], "recorded");
+  EXPECT_EQ(expected["LOOPD_KEEPS_PARTITIONS"], "0");
+  ASSERT_TRUE(succeeds(root().device(object, "RescanPartitions")));
+  expected["LOOPD_KEEPS_PARTITIONS"] = "1";
+  EXPECT_EQ(recorded(), expected);
+}
 
 TEST_F(Ownership, IsNeverWrongWhereverTheServiceIsKilled) {
   constexpr int kills = 60;

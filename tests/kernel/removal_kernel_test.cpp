@@ -3,6 +3,8 @@
 #include <linux/loop.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -10,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/holders.hpp"
 #include "tests/kernel/real_loop_devices.hpp"
 
 namespace loop::testing {
@@ -98,6 +101,19 @@ TEST_F(ARealRemoval, IsRefusedWhileTheDeviceIsMounted) {
   const std::string mount_point = mount(snapshot.dev_path());
   expect_refused(snapshot, "mounted at " + mount_point, [&] { unmount(mount_point); });
   expect_gone(snapshot);
+}
+
+// With fusermount everybody has a file system mounted from whatever name they like.
+TEST_F(ARealRemoval, TakesNobodysWordForAMount) {
+  const DeviceSnapshot snapshot = attach_described();
+  const UniqueFd server(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  ASSERT_TRUE(server) << "no FUSE";
+  const std::string point = directory_.file("fuse");
+  ASSERT_EQ(::mkdir(point.c_str(), 0700), 0);
+  const std::string facts = "fd=" + std::to_string(server.get()) + ",rootmode=40000,user_id=0,group_id=0";
+  ASSERT_EQ(::mount(snapshot.dev_path().c_str(), point.c_str(), "fuse", 0, facts.c_str()), 0);
+  EXPECT_FALSE(is_used(*kernel_, snapshot.number));
+  EXPECT_EQ(::umount2(point.c_str(), MNT_DETACH), 0);
 }
 
 TEST_F(ARealRemoval, IsRefusedWhileItIsSwappedTo) {
