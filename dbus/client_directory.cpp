@@ -56,6 +56,8 @@ Task<uid_t> ClientDirectory::uid_of(std::string name) {
 Task<bool> ClientDirectory::has_left(std::string name) {
   if (clients_.contains(name)) co_return false;
   const Answer answer = co_await ask(name);
+  // Where nobody knows whose it is, its departure is to be heard all the same.
+  if (!answer.no_such_name) clients_.try_emplace(name);
   co_return answer.no_such_name;
 }
 

@@ -19,7 +19,7 @@ class Operations {
   // `tasks` is borrowed: what the service does of its own.
   Operations(OperationContext::Parts parts, Limits limits, TaskGroup& tasks)
       : context_(parts, limits),
-        removing_(context_),
+        removing_(context_, tasks),
         attaching_(context_, removing_),
         finding_(context_, tasks),
         changing_(context_),

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "dbus/remove_operations.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <exception>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -9,6 +12,44 @@
 #include "dbus/errors.hpp"
 
 namespace loopd {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A lease that could not be ended is tried again then; each time twice as late.
+constexpr auto first_lease_delay = 5s;
+constexpr auto longest_lease_delay = 300s;
+
+// Between looks at what no descriptor is left to watch by.
+constexpr auto unwatched_delay = 50ms;
+
+}  // namespace
+
+// A removal that may wait long. Each watches a node, and the kernel gives the service 128
+// watches in all (fs.inotify.max_user_instances).
+class RemoveOperations::Waiting {
+ public:
+  Waiting(RemoveOperations& operations, uid_t uid) : operations_(operations), uid_(uid) {
+    constexpr unsigned most = 16;
+    if (uid == 0) return;
+    if (operations_.waiting_[uid] >= most) {
+      throw_limits("user " + std::to_string(uid) + " has " + std::to_string(most) +
+                   " removals already that wait for a device to be let go of");
+    }
+    ++operations_.waiting_[uid];
+    counted_ = true;
+  }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+  ~Waiting() {
+    if (counted_ && --operations_.waiting_[uid_] == 0) operations_.waiting_.erase(uid_);
+  }
+
+ private:
+  RemoveOperations& operations_;
+  uid_t uid_;
+  bool counted_ = false;
+};
 
 Task<AfterRemoval> RemoveOperations::remove(Caller caller, Target target, Options options) {
   const RemoveOptions decoded = decode_remove_options(options);
@@ -19,29 +60,45 @@ Task<AfterRemoval> RemoveOperations::remove(Caller caller, Target target, Option
                                              std::to_string(*decoded.disk_sequence));
   }
   context_.require_device(target);
+  std::optional<Waiting> waiting;
+  if (decoded.timeout && *decoded.timeout > loop::longest_probing_patience)
+    waiting.emplace(*this, caller.uid);
   AfterRemoval after = co_await remove_now(target, decoded, " for user " + std::to_string(caller.uid));
   co_return after;
 }
 
 Task<void> RemoveOperations::client_left(std::string clientele, std::string name) {
+  std::vector<Target> ended;
   for (const auto& [target, terms] : leases()) {
-    if (terms.lease == name && terms.lease_bus == clientele) co_await end_lease(target);
+    if (terms.lease == name && terms.lease_bus == clientele) ended.push_back(target);
   }
+  co_await end_leases(std::move(ended));
 }
 
 Task<void> RemoveOperations::end_private_leases() {
+  std::vector<Target> ended;
   for (const auto& [target, terms] : leases()) {
-    if (is_private_name(terms.lease)) co_await end_lease(target);
+    if (is_private_name(terms.lease)) ended.push_back(target);
   }
+  co_await end_leases(std::move(ended));
 }
 
 Task<void> RemoveOperations::check_leases(std::shared_ptr<ClientDirectory> bus) {
+  std::vector<Target> ended;
   for (const auto& [target, terms] : leases()) {
     if (is_private_name(terms.lease)) continue;
     bool left = terms.lease_bus != bus->bus_id();
     if (!left) left = co_await bus->has_left(terms.lease);
-    if (left) co_await end_lease(target);
+    if (left) ended.push_back(target);
   }
+  co_await end_leases(std::move(ended));
+}
+
+// Side by side: one whose file's server does not answer must not hold up the others.
+Task<void> RemoveOperations::end_leases(std::vector<Target> targets) {
+  std::vector<Task<void>> ends;
+  for (const Target target : targets) ends.push_back(end_lease(target));
+  co_await side_by_side(tasks_, std::move(ends));
 }
 
 std::map<Target, loop::AttachmentTerms> RemoveOperations::leases() const {
@@ -54,12 +111,31 @@ std::map<Target, loop::AttachmentTerms> RemoveOperations::leases() const {
 }
 
 Task<void> RemoveOperations::end_lease(Target target) {
+  const bool ended = co_await try_to_end_lease(target);
+  if (!ended) tasks_.start(end_lease_later(target));
+}
+
+Task<bool> RemoveOperations::try_to_end_lease(Target target) {
   RemoveOptions lazily;
   lazily.removal.lazy = true;
+  bool ended = true;
   try {
     co_await remove_now(target, lazily, " as its client has left");
-  } catch (const loop::Error&) {
+  } catch (const loop::Error& error) {
     // Detached by somebody else: that is all that was promised.
+    ended = error.code() == loop::Errc::not_attached || error.code() == loop::Errc::stale;
+  } catch (const std::exception&) {
+    ended = false;  // no room among the workers
+  }
+  co_return ended;
+}
+
+Task<void> RemoveOperations::end_lease_later(Target target) {
+  bool ended = false;
+  for (std::chrono::seconds delay = first_lease_delay; !ended;
+       delay = std::min<std::chrono::seconds>(2 * delay, longest_lease_delay)) {
+    co_await pause(context_.parts.scheduler, Clock::now() + delay);
+    ended = co_await try_to_end_lease(target);
   }
 }
 
@@ -114,7 +190,7 @@ Task<AfterRemoval> RemoveOperations::remove_now(Target target, RemoveOptions opt
       if (passing) deadline = last_probing;
     }
     if (Clock::now() >= deadline) break;
-    const bool woken = co_await readable(context_.parts.scheduler, removal->wait_fd(), deadline);
+    const bool woken = co_await wait_for_close(removal, deadline);
     if (!woken) break;
   }
   const auto refuse = [removal] { removal->refuse(); };
@@ -141,7 +217,7 @@ Task<loop::Removal::State> RemoveOperations::try_removal(std::shared_ptr<loop::R
     // udev looks at every device that somebody has closed; a mount or swap does
     // not pass by itself.
     if (state != loop::Removal::State::busy || removal->exclusively_held()) break;
-    const bool woken = co_await readable(context_.parts.scheduler, removal->wait_fd(), probing_deadline);
+    const bool woken = co_await wait_for_close(removal, probing_deadline);
     if (!woken) break;
   }
   if (state == loop::Removal::State::busy) {
@@ -150,13 +226,26 @@ Task<loop::Removal::State> RemoveOperations::try_removal(std::shared_ptr<loop::R
   co_return state;
 }
 
+// Until somebody has let go of the device. False: not in time.
+Task<bool> RemoveOperations::wait_for_close(std::shared_ptr<loop::Removal> removal,
+                                            Clock::time_point deadline) {
+  if (removal->wait_fd() >= 0) {
+    const bool closed = co_await readable(context_.parts.scheduler, removal->wait_fd(), deadline);
+    co_return closed;
+  }
+  const auto now = Clock::now();
+  if (now >= deadline) co_return false;
+  co_await pause(context_.parts.scheduler, std::min<Clock::time_point>(deadline, now + unwatched_delay));
+  co_return true;
+}
+
 // The device goes with its last close, and then its node is to go, too.
 void RemoveOperations::defer_removal(Target target, bool keep_node) {
   const Device* device = context_.parts.registry.find(target.number);
   if (device == nullptr || device->snapshot.disk_sequence != target.disk_sequence) return;
   loop::AttachmentTerms terms = device->terms;
   terms.delete_node = !keep_node;
-  context_.remember(*device, terms);
+  context_.note(*device, terms);
 }
 
 AfterRemoval::AfterRemoval(OperationContext& context, Target target, NumberLocks::Lock lock)

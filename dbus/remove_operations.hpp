@@ -4,11 +4,13 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/removal.hpp"
 #include "dbus/client_directory.hpp"
 #include "dbus/operation_context.hpp"
 #include "dbus/options.hpp"
+#include "dbus/task_group.hpp"
 
 namespace loopd {
 
@@ -39,8 +41,8 @@ class AfterRemoval {
 // Remove, and the leases that end in it.
 class RemoveOperations {
  public:
-  // Borrowed.
-  explicit RemoveOperations(OperationContext& context) : context_(context) {}
+  // Both are borrowed; the group is for leases whose end nobody waits for any more.
+  RemoveOperations(OperationContext& context, TaskGroup& tasks) : context_(context), tasks_(tasks) {}
 
   Task<AfterRemoval> remove(Caller caller, Target target, Options options);
 
@@ -54,17 +56,26 @@ class RemoveOperations {
   // service ran, or with the bus before: names start anew on another.
   Task<void> check_leases(std::shared_ptr<ClientDirectory> bus);
 
-  // Removes the device, lazily if it is in use.
+  // Removes the device, lazily if it is in use. Where that can't be done now, it is tried again
+  // until it is gone.
   Task<void> end_lease(Target target);
 
  private:
+  class Waiting;
+
   std::map<Target, loop::AttachmentTerms> leases() const;
+  Task<void> end_leases(std::vector<Target> targets);
+  Task<bool> try_to_end_lease(Target target);
+  Task<void> end_lease_later(Target target);
+  Task<bool> wait_for_close(std::shared_ptr<loop::Removal> removal, Clock::time_point deadline);
   Task<std::shared_ptr<loop::Removal>> make_removal(Target target, loop::RemovalOptions options);
   Task<AfterRemoval> remove_now(Target target, RemoveOptions options, std::string why);  // for the log
   Task<loop::Removal::State> try_removal(std::shared_ptr<loop::Removal> removal, Target target);
   void defer_removal(Target target, bool keep_node);
 
   OperationContext& context_;
+  TaskGroup& tasks_;
+  std::map<uid_t, unsigned> waiting_;  // removals of an ordinary user
 };
 
 }  // namespace loopd

@@ -343,5 +343,34 @@ TEST_F(CallLimit, OfOneUserRefusesTheRestAtOnceAndNobodyElse) {
   EXPECT_TRUE(succeeds(clients[0]->device(object, "Resize"))) << "the limit is for calls under way";
 }
 
+// Each watches a node, of which the kernel lets the service do so many.
+TEST_F(CallLimit, IsSixteenRemovalsOfOneUserThatWait) {
+  const ScratchFile file(64 * KiB, "allowed-held.img");
+  const auto user = connect(allowed_user);
+  const Reply attached = user->attach(file.fd());
+  ASSERT_TRUE(succeeds(attached));
+  const std::string object = attached.values.at(0).text;
+  remove_at_end(object);
+  loop::UniqueFd held(::open(node_of(number_of(object)).c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(held);
+  const Value patiently = options({{"timeout", u64(60'000'000)}});
+  std::vector<std::shared_ptr<std::optional<Reply>>> waiting;
+  for (int i = 0; i < 16; ++i) {
+    waiting.push_back(user->start({.object = object,
+                                   .interface = device_interface,
+                                   .member = "RemoveWithOptions",
+                                   .arguments = {patiently}}));
+  }
+  EXPECT_TRUE(fails_with(user->device(object, "RemoveWithOptions", {patiently}), limits_exceeded, "16"));
+  EXPECT_TRUE(fails_with(user->device(object, "Remove"), device_busy)) << "which does not wait";
+  held.reset();
+  unsigned removed = 0;
+  for (const auto& reply : waiting) {
+    ASSERT_TRUE(user->wait_for([&] { return reply->has_value(); }));
+    if ((*reply)->ok()) ++removed;
+  }
+  EXPECT_EQ(removed, 1U) << "the others find nothing";
+}
+
 }  // namespace
 }  // namespace bus_test
