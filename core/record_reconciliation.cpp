@@ -41,25 +41,27 @@ std::vector<AttachmentRecord> reconcile_attachments(LoopManager& loops, FileHelp
   return there;
 }
 
+void undo(const AttachmentRecord& intent, uint64_t attached, LoopManager& loops, FileHelpers& helpers) {
+  if (attached == intent.disk_sequence) return;
+  if (loops.records()->find(attached)) return;  // it was completed
+  try {
+    const auto way = helpers.way(intent.served_locally, intent.owner);
+    if (is_of_intent(way->kernel(), intent, attached)) remove(way->manager(), intent.number, attached);
+  } catch (const Error&) {
+    // In use by now, or no helper to ask: it stays, and belongs to nobody.
+  }
+}
+
 void reconcile_intents(LoopManager& loops, FileHelpers& helpers) {
-  AttachmentRecords& records = *loops.records();
-  for (const AttachmentRecord& intent : records.intents()) {
+  for (const AttachmentRecord& intent : loops.records()->intents()) {
     const auto attached = attached_sequence(loops.kernel(), intent.number);
     if (!attached && !find_holders(loops.kernel(), intent.number).empty()) {
       // A helper of the service before still waits in LOOP_CONFIGURE.
       loops.avoid(intent.number);
       continue;
     }
-    records.erase_intent(intent.number);
-    if (!attached || *attached == intent.disk_sequence) continue;
-    if (records.find(*attached)) continue;  // it was completed
-    try {
-      const auto way = helpers.way(intent.served_locally, intent.owner);
-      if (!is_of_intent(way->kernel(), intent, *attached)) continue;
-      remove(way->manager(), intent.number, *attached);
-    } catch (const Error&) {
-      // In use by now, or no helper to ask: it stays, and belongs to nobody.
-    }
+    if (attached) undo(intent, *attached, loops, helpers);
+    loops.records()->erase_intent(intent.number);  // last: killed before, this is begun again
   }
 }
 

@@ -57,15 +57,20 @@ Task<FindOperations::ProbeResult> FindOperations::probe(Caller caller, loop::Uni
 Task<std::string> FindOperations::get_device(std::string dev_path) {
   const auto resolve = [dev_path] { return loop::loop_number_of(dev_path); };
   const unsigned number = co_await on_worker(context_.parts.scheduler, kernel_lane, resolve);
-  if (context_.parts.registry.find(number) == nullptr) {
-    // Attached a moment ago, its event not yet here?
-    co_await context_.parts.follower.look(number);
-  }
-  const Device* device = context_.parts.registry.find(number);
+  // Attached or detached a moment ago, its event not yet here?
+  if (find_attached(number) == nullptr) co_await context_.parts.follower.look(number);
+  const Device* device = find_attached(number);
   if (device == nullptr) {
     throw loop::Error(loop::Errc::not_attached, dev_path + ": has no file attached");
   }
   co_return device->path();
+}
+
+const Device* FindOperations::find_attached(unsigned number) const {
+  const Device* device = context_.parts.registry.find(number);
+  if (device == nullptr) return nullptr;
+  const uint64_t sequence = device->snapshot.disk_sequence;
+  return loop::is_attached(context_.parts.loops.kernel(), number, sequence) ? device : nullptr;
 }
 
 std::vector<std::string> FindOperations::backed_by(const loop::FileIdentity& file) const {
@@ -110,7 +115,7 @@ void FindOperations::refresh(unsigned number, loop::Volatile what) {
   const Device* device = context_.parts.registry.find(number);
   const auto& claims = context_.parts.loops.claims();
   if (device == nullptr || claims.claimed(number)) return;
-  Look look{device->snapshot, claims.count(number)};
+  Look look{device->snapshot, device->snapshot, claims.count(number)};
   // Detached this moment: its event is on its way and withdraws it.
   look.attached = loop::refresh_volatile(context_.parts.loops.kernel(), look.snapshot, what);
   publish(look);
@@ -138,7 +143,7 @@ std::vector<FindOperations::Look> FindOperations::looks_at_all() const {
   looks.reserve(context_.parts.registry.devices().size());
   const auto& claims = context_.parts.loops.claims();
   for (const auto& [number, device] : context_.parts.registry.devices()) {
-    if (!claims.claimed(number)) looks.push_back({device.snapshot, claims.count(number)});
+    if (!claims.claimed(number)) looks.push_back({device.snapshot, device.snapshot, claims.count(number)});
   }
   return looks;
 }
@@ -152,6 +157,8 @@ void FindOperations::publish(const Look& look) {
   if (!look.attached || device == nullptr) return;
   if (device->snapshot.disk_sequence != look.snapshot.disk_sequence) return;
   if (claims.claimed(number) || claims.count(number) != look.claims) return;
+  loop::DeviceSnapshot before = look.before;
+  if (loop::copy_volatile(device->snapshot, before)) return;  // told since, and newer
   loop::DeviceSnapshot now = device->snapshot;
   if (!loop::copy_volatile(look.snapshot, now)) return;
   Device fresh = *device;

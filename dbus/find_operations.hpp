@@ -51,8 +51,9 @@ class FindOperations {
 
  private:
   struct Look {
-    loop::DeviceSnapshot snapshot;
-    uint64_t claims = 0;  // on its number, so far
+    loop::DeviceSnapshot before;    // as it was published when the look began
+    loop::DeviceSnapshot snapshot;  // as it is
+    uint64_t claims = 0;            // on its number, so far
     bool attached = true;
   };
 
@@ -61,6 +62,7 @@ class FindOperations {
   Task<void> look_at_all();  // to be called with the turn
   Task<void> refresh_in_background();
 
+  const Device* find_attached(unsigned number) const;
   std::vector<std::string> backed_by(const loop::FileIdentity& file) const;
 
   OperationContext& context_;
