@@ -38,7 +38,8 @@ prepare_sanitized_build() { # NAME TARGET...
 
 # What they find ends the program, and so the test.
 use_sanitizers() {
-    export ASAN_OPTIONS=halt_on_error=1:abort_on_error=1 TSAN_OPTIONS=halt_on_error=1
+    export ASAN_OPTIONS=halt_on_error=1:abort_on_error=1
+    export TSAN_OPTIONS=halt_on_error=1:suppressions=$top/tests/support/thread.suppressions
     export UBSAN_OPTIONS=halt_on_error=1:abort_on_error=1:print_stacktrace=1
 }
 
