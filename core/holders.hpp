@@ -16,7 +16,9 @@ struct Holder {
 // Who uses the device or one of its partitions, as far as this
 // process can see: a mount in another namespace, or a process of another user
 // without CAP_SYS_PTRACE, is not in the list. Looks through /proc; may take
-// milliseconds. The calling process itself is left out. For people: decides nothing.
+// milliseconds. The calling process itself is left out. A loop device on top is told by
+// the name of its file, which may be anybody's choice: for people, and for decisions of which
+// a wrong yes does no more harm than that a free number is not used.
 std::vector<Holder> find_holders(const LoopKernel& kernel, unsigned number);
 
 // A mount, swap or another block device (device-mapper, MD) uses the device or one of its
