@@ -139,6 +139,9 @@ class Client:
     def device(self, path, method, signature='', *arguments):
         return self.call(path, NAME, method, signature, *arguments)
 
+    def publishes(self, path):
+        return path in [device for device, *_ in self.manager('ListDevices')]
+
     def get(self, path, name, interface=NAME):
         return self.call(path, 'org.freedesktop.DBus.Properties', 'Get', 'ss', interface, name)[1]
 

@@ -113,7 +113,7 @@ class Contract(Scenario):
         run('mount', self.client.get(device, 'DevPath'), '/mnt')
         wait_until('autoclear is not armed', lambda: sysfs(device, 'loop/autoclear') == '1')
         run('umount', '/mnt')
-        wait_until('the device stays', lambda: not self.client.manager('FindByPath', 's', path))
+        wait_until('the device stays', lambda: not self.client.publishes(device))
 
     def test_Remove_is_refused_while_the_device_is_mounted(self):
         path = image('/srv/busy.img', 8 * MIB)
@@ -134,7 +134,7 @@ class Contract(Scenario):
         with Client() as other:
             device = other.attach_path(image('/srv/lease.img'), lease=True)
             self.assertEqual(self.client.get(device, 'BackingFile'), '/srv/lease.img')
-        wait_until('the device stays', lambda: not self.client.manager('FindByPath', 's', '/srv/lease.img'))
+        wait_until('the device stays', lambda: not self.client.publishes(device))
 
     def test_a_device_that_losetup_attaches_has_an_object(self):
         node = run('losetup', '--find', '--show', image('/srv/foreign.img'))

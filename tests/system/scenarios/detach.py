@@ -68,7 +68,7 @@ class Detach(Scenario):
             file.write('still there')
         run('umount', '/mnt')
         wait_until('the device stays', lambda: not is_attached(device))
-        wait_until('the object stays', lambda: not self.client.manager('FindByPath', 's', '/srv/lazy.img'))
+        wait_until('the object stays', lambda: not self.client.publishes(device))
 
     def test_what_losetup_defers_is_published_and_can_be_taken_back(self):
         device = self.attach_and_mount('/srv/deferred.img')
@@ -85,7 +85,7 @@ class Detach(Scenario):
         removed = self.client.signals('InterfacesRemoved', 'org.freedesktop.DBus.ObjectManager')
         device = self.client.attach_path(image('/srv/foreign.img'))
         run('losetup', '--detach', self.client.get(device, 'DevPath'))
-        wait_until('the object stays', lambda: not self.client.manager('FindByPath', 's', '/srv/foreign.img'))
+        wait_until('the object stays', lambda: not self.client.publishes(device))
         paths = [path for path, _ in self.client.received(removed)]
         self.assertEqual(paths.count(device), 1, paths)
 

@@ -82,7 +82,7 @@ class KernelPartitions(Scenario):
         device = self.client.attach_path(partitioned_image('/srv/detached.img', 3), partition_scan=True)
         run('losetup', '--detach', self.client.get(device, 'DevPath'))
         wait_until('partitions stay', lambda: not partitions_of(device))
-        wait_until('the object stays', lambda: not self.client.manager('FindByPath', 's', '/srv/detached.img'))
+        wait_until('the object stays', lambda: not self.client.publishes(device))
 
     def test_the_next_image_on_the_number_has_its_own_partitions_alone(self):
         for count in 3, 1, 2:

@@ -95,6 +95,7 @@ class Boot(Scenario):
         self.assertEqual(unit('loop@missing.service', 'ActiveState'), 'failed')
         self.assertNotEqual(unit('missing.mount', 'ActiveState'), 'active')
         # It was given up when its service had failed, and not when it had not come in time.
+        run('journalctl', '--sync')
         log = run('journalctl', '--boot', '--output=cat', f'UNIT={device_unit("missing")}')
         self.assertIn("failed with result 'dependency'", log)
 
