@@ -91,7 +91,7 @@ class KernelPartitions(Scenario):
             self.assertEqual(partitions_of(device), NUMBERS[:count])
             self.assertEqual(self.published(device), NUMBERS[:count])
             run('losetup', '--detach', self.client.get(device, 'DevPath'))
-            wait_until('the object stays', lambda path=path: not self.client.manager('FindByPath', 's', path))
+            wait_until('the object stays', lambda device=device: not self.client.publishes(device))
 
     def test_a_new_table_is_followed_where_the_kernel_rereads_it(self):
         device = self.attach_with_kernels_scan(partitioned_image('/srv/table.img', 3))
