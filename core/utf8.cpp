@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "core/utf8.hpp"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace loop {
@@ -53,6 +54,9 @@ bool is_utf8(std::string_view bytes) {
 }
 
 std::string escape_to_utf8(std::string_view bytes) {
+  // Most texts are plain.
+  const auto is_plain = [](char c) { return c > 0 && c < 0x7f && c != '\\'; };
+  if (std::all_of(bytes.begin(), bytes.end(), is_plain)) return std::string(bytes);
   std::string text;
   text.reserve(bytes.size());
   while (!bytes.empty()) {

@@ -110,8 +110,8 @@ int get_property(sd_bus*, const char*, const char*, const char*, sd_bus_message*
                  sd_bus_error* error) {
   using Class = typename detail::GetterParts<decltype(Getter)>::Class;
   return detail::answer_of(error, [&] {
-    BusMessage message(reply);
-    message << (static_cast<Class*>(object)->*Getter)();
+    const int r = append_value(reply, (static_cast<Class*>(object)->*Getter)());
+    if (r < 0) throw sdbus::createError(-r, "cannot append a property");
   });
 }
 

@@ -41,7 +41,9 @@ int DeviceInterface::find(sd_bus*, const char* path, const char*, void* self, vo
   auto* interface = static_cast<DeviceInterface*>(self);
   const auto parsed = parse_path(path);
   if (!parsed || parsed->partition) return 0;
-  if (interface->context_.operations.registry().find(parsed->device) == nullptr) return 0;
+  const Device* device = interface->context_.operations.registry().find(parsed->device);
+  if (device == nullptr) return 0;
+  interface->device_ = device;
   interface->number_ = parsed->device;
   *found = interface;
   return 1;
@@ -93,12 +95,6 @@ void DeviceInterface::RemoveWithOptions(CallResult<> result, Options options) {
               [](const AfterRemoval&) { return std::tuple<>(); });
 }
 
-const Device& DeviceInterface::device() const {
-  const Device* device = context_.operations.registry().find(number_);
-  if (device == nullptr) throw loop::Error(loop::Errc::not_attached, "the device was detached this moment");
-  return *device;
-}
-
 // For what changes without an event. GetAll asks for each property in turn:
 // the kernel is read once for a message.
 const loop::DeviceSnapshot& DeviceInterface::fresh_snapshot(loop::Volatile what) {
@@ -140,7 +136,7 @@ bool DeviceInterface::PartitionScan() {
   return device().terms.keeps_partitions || snapshot().kernel_partition_scan;
 }
 bool DeviceInterface::DirectIO() { return fresh_snapshot(loop::Volatile::direct_io).direct_io; }
-std::string DeviceInterface::Reference() { return snapshot().reference; }
+const std::string& DeviceInterface::Reference() { return snapshot().reference; }
 uint32_t DeviceInterface::OwnerUID() { return device().terms.owner; }
 std::string DeviceInterface::Lease() {
   // Which peer it is means nothing to anybody else.
@@ -153,7 +149,7 @@ std::vector<sdbus::ObjectPath> DeviceInterface::Partitions() {
     paths.emplace_back(device().partition_path(number));
   return paths;
 }
-std::vector<std::string> DeviceInterface::Symlinks() { return device().symlinks; }
+const std::vector<std::string>& DeviceInterface::Symlinks() { return device().symlinks; }
 
 // As dbus/org.example.Loop1.xml has it; the test Contract compares them.
 const sd_bus_vtable DeviceInterface::vtable[] = {

@@ -57,20 +57,22 @@ class DeviceInterface {
   bool Autoclear();
   bool PartitionScan();
   bool DirectIO();
-  std::string Reference();
+  const std::string& Reference();
   uint32_t OwnerUID();
   std::string Lease();
   std::vector<sdbus::ObjectPath> Partitions();
-  std::vector<std::string> Symlinks();
+  const std::vector<std::string>& Symlinks();
 
-  const Device& device() const;
+  const Device& device() const { return *device_; }
   const loop::DeviceSnapshot& snapshot() const { return device().snapshot; }
   const loop::DeviceSnapshot& fresh_snapshot(loop::Volatile what);
   Target target() const { return {number_, snapshot().disk_sequence}; }
 
   ServiceContext& context_;
   BusSlot slot_;
-  unsigned number_ = 0;            // that sd-bus asks about: set by find()
+  // That sd-bus asks about: set by find(), which it calls anew for each message and object.
+  const Device* device_ = nullptr;
+  unsigned number_ = 0;
   uint64_t refreshed_for_ = 0;     // the message
   unsigned refreshed_number_ = 0;  // and the device
 };

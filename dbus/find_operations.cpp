@@ -166,8 +166,10 @@ void FindOperations::publish(const Look& look) {
   context_.parts.registry.publish(std::move(fresh));
 }
 
+// After the reply that is made now, which is not to wait for it.
 void FindOperations::refresh_all_soon() {
-  if (!std::exchange(background_waits_, true)) tasks_.start(refresh_in_background());
+  if (std::exchange(background_waits_, true)) return;
+  context_.parts.scheduler.post([this] { tasks_.start(refresh_in_background()); });
 }
 
 Task<void> FindOperations::refresh_in_background() {

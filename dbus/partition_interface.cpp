@@ -16,8 +16,11 @@ int PartitionInterface::find(sd_bus*, const char* path, const char*, void* self,
   const auto parsed = parse_path(path);
   if (!parsed || !parsed->partition) return 0;
   const loopd::Device* device = interface->registry_.find(parsed->device);
-  if (device == nullptr || !device->partitions.contains(*parsed->partition)) return 0;
-  interface->device_number_ = parsed->device;
+  if (device == nullptr) return 0;
+  const auto partition = device->partitions.find(*parsed->partition);
+  if (partition == device->partitions.end()) return 0;
+  interface->owner_ = device;
+  interface->partition_ = &partition->second;
   interface->number_ = *parsed->partition;
   *found = interface;
   return 1;
@@ -29,9 +32,9 @@ uint32_t PartitionInterface::Number() { return number_; }
 uint64_t PartitionInterface::Offset() { return partition().entry.extent.offset; }
 uint64_t PartitionInterface::Size() { return partition().entry.extent.size; }
 sdbus::ObjectPath PartitionInterface::Device() { return sdbus::ObjectPath(owner().path()); }
-std::string PartitionInterface::Type() { return partition().entry.type; }
-std::string PartitionInterface::UUID() { return partition().entry.uuid; }
-std::string PartitionInterface::Name() { return partition().entry.name; }
+const std::string& PartitionInterface::Type() { return partition().entry.type; }
+const std::string& PartitionInterface::UUID() { return partition().entry.uuid; }
+const std::string& PartitionInterface::Name() { return partition().entry.name; }
 
 // As dbus/org.example.Loop1.xml has it; the test Contract compares them.
 const sd_bus_vtable PartitionInterface::vtable[] = {

@@ -28,16 +28,18 @@ class PartitionInterface {
   uint64_t Offset();
   uint64_t Size();
   sdbus::ObjectPath Device();
-  std::string Type();
-  std::string UUID();
-  std::string Name();
+  const std::string& Type();
+  const std::string& UUID();
+  const std::string& Name();
 
-  const loopd::Device& owner() const { return *registry_.find(device_number_); }
-  const Partition& partition() const { return owner().partitions.at(number_); }
+  const loopd::Device& owner() const { return *owner_; }
+  const Partition& partition() const { return *partition_; }
 
   const ObjectRegistry& registry_;
   BusSlot slot_;
-  unsigned device_number_ = 0;  // that sd-bus asks about: set by find()
+  // That sd-bus asks about: set by find(), which it calls anew for each message and object.
+  const loopd::Device* owner_ = nullptr;
+  const Partition* partition_ = nullptr;
   unsigned number_ = 0;
 };
 
