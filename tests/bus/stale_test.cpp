@@ -10,6 +10,9 @@
 
 #include <atomic>
 #include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <random>
@@ -28,6 +31,34 @@ loop::UniqueFd open_node(unsigned number) {
 uint64_t sequence_of(int node) {
   uint64_t sequence = 0;
   return ::ioctl(node, BLKGETDISKSEQ, &sequence) < 0 ? 0 : sequence;
+}
+
+bool all_threads_stopped(const std::filesystem::path& process) {
+  for (const auto& thread : std::filesystem::directory_iterator(process / "task")) {
+    std::ifstream file(thread.path() / "stat");
+    const std::string stat{std::istreambuf_iterator<char>(file), {}};
+    if (stat.compare(stat.rfind(')'), 3, ") T") != 0) return false;
+  }
+  return true;
+}
+
+bool has_open(const std::filesystem::path& process, const std::string& node) {
+  for (const auto& descriptor : std::filesystem::directory_iterator(process / "fd")) {
+    std::error_code closed_meanwhile;
+    if (std::filesystem::read_symlink(descriptor, closed_meanwhile) == node) return true;
+  }
+  return false;
+}
+
+// Not while it looks at the device: what it has open nobody could detach.
+void stop_while_node_is_closed(pid_t service, const std::string& node) {
+  const auto process = std::filesystem::path("/proc") / std::to_string(service);
+  for (;;) {
+    ::kill(service, SIGSTOP);
+    while (!all_threads_stopped(process)) std::this_thread::yield();
+    if (!has_open(process, node)) return;
+    ::kill(service, SIGCONT);
+  }
 }
 
 // Somebody who attaches and detaches two files in turn, on one number. The first
@@ -278,7 +309,7 @@ TEST_F(Stale, IsEveryMethodOfAnObjectWhoseDeviceWasReplacedUnheard) {
     const std::string object = object_of(number);
     ASSERT_EQ(attach(first, {{"number", u32(number)}}), object);
     // Stopped, the service hears of the swap and of the call at once.
-    ::kill(stack().loopd().pid(), SIGSTOP);
+    stop_while_node_is_closed(stack().loopd().pid(), node_of(number));
     const auto reply = root().start(
         {.object = object, .interface = device_interface, .member = method, .arguments = arguments});
     const int detached = kernel_detach(number);
