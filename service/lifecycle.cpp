@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/lifecycle.hpp"
 
+#include <malloc.h>
 #include <systemd/sd-daemon.h>
 
 #include <algorithm>
@@ -24,6 +25,9 @@ constexpr auto bus_patience = 5s;
 
 // What happens within this is told together.
 constexpr auto status_delay = 100ms;
+
+// So long nothing has been done when the memory that it took is given back.
+constexpr auto trim_delay = 1s;
 
 // The unit's RestartForceExitStatus=: between the decision to leave and the end
 // somebody was promised what only a service that runs can keep.
@@ -55,12 +59,23 @@ void Lifecycle::work_has_ended() {
   if (!status_timer_)
     status_timer_ = parts_.events.at(Clock::now() + status_delay, [this] { tell_status(); });
   idle_since_ = Clock::now();
+  if (!trim_timer_) trim_memory_when_quiet();
   if (idle_timeout_ && !idle_timer_ && is_idle()) watch_idleness(idle_since_ + *idle_timeout_);
 }
 
 void Lifecycle::bus_has_settled() {
   idle_timer_.reset();
   work_has_ended();
+}
+
+// libc itself gives back what is free at the end of the heap alone, and what a crowd leaves is
+// free between what stays.
+void Lifecycle::trim_memory_when_quiet() {
+  trim_timer_ = parts_.events.at(idle_since_ + trim_delay, [this] {
+    trim_timer_.reset();
+    if (Clock::now() < idle_since_ + trim_delay) return trim_memory_when_quiet();
+    ::malloc_trim(0);
+  });
 }
 
 bool Lifecycle::is_idle() const {

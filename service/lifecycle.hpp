@@ -46,6 +46,7 @@ class Lifecycle {
 
  private:
   void work_has_ended();
+  void trim_memory_when_quiet();
   bool is_idle() const;
   bool holds_a_promise() const;
   void watch_idleness(Clock::time_point when);
@@ -57,6 +58,7 @@ class Lifecycle {
   std::optional<std::chrono::microseconds> idle_timeout_;
   Clock::time_point idle_since_;
   std::unique_ptr<Scheduler::Registration> idle_timer_;
+  std::unique_ptr<Scheduler::Registration> trim_timer_;
   std::unique_ptr<Scheduler::Registration> status_timer_;
   std::string status_;
   bool leaving_ = false;

@@ -227,9 +227,11 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   // Helpers are watched by other means; the kernel is to bury them.
   ::signal(SIGCHLD, SIG_IGN);
-  // Not an arena for every worker: what is freed in one is of no use to another, and the
-  // service would grow with the crowd it once served.
-  ::mallopt(M_ARENA_MAX, 2);
+  // One heap for all workers, in which neighbours that are free become one at once: what is freed
+  // in one of many, or kept apart, is of no use to others, and the service would grow with the
+  // crowd it once served.
+  ::mallopt(M_ARENA_MAX, 1);
+  ::mallopt(M_MXFAST, 0);
   try {
     loopd::PassedDescriptors passed = loopd::take_passed_descriptors();
     if (passed.host_root) loop::use_host_root(std::move(passed.host_root));

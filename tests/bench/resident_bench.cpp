@@ -50,18 +50,22 @@ Duration cycle_together(Stage& stage, unsigned total) {
   return time / total;
 }
 
+// What it keeps when there is nothing to do.
+double resident_at_rest(Stage& stage) {
+  stage.quiet();
+  std::this_thread::sleep_for(what_is_put_off);
+  return static_cast<double>(resident_memory(stage.stack().loopd().pid()));
+}
+
 Duration run_cycles(Stage& stage, unsigned total, Figures& figures) {
   for (size_t i = 0; i < clients; ++i) stage.images(first_image + i);  // not by several threads
   // What so many clients at once take is taken by the first of them: threads, mostly.
   cycle_together(stage, clients * warming_up);
-  stage.quiet();
-  figures["memory-before"] = static_cast<double>(resident_memory(stage.stack().loopd().pid()));
+  figures["memory-before"] = resident_at_rest(stage);
   Duration time = cycle_together(stage, total / 2);
-  stage.quiet();
-  figures["memory-halfway"] = static_cast<double>(resident_memory(stage.stack().loopd().pid()));
+  figures["memory-halfway"] = resident_at_rest(stage);
   time = (time + cycle_together(stage, total / 2)) / 2;
-  stage.quiet();
-  figures["memory-after"] = static_cast<double>(resident_memory(stage.stack().loopd().pid()));
+  figures["memory-after"] = resident_at_rest(stage);
   figures["cycles"] = total;
   return time;
 }
