@@ -6,11 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <climits>
 #include <memory>
-#include <sstream>
 
 #include "core/error.hpp"
 #include "core/utf8.hpp"
@@ -204,13 +204,13 @@ std::optional<AttachmentRecord> AttachmentRecords::read_file(const std::string& 
 
   AttachmentRecord record;
   int essential = 0;
-  std::istringstream lines(text);
-  std::string line;
-  while (std::getline(lines, line)) {
+  for (std::string_view rest = text; !rest.empty();) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
     const auto equals = line.find('=');
-    if (equals == std::string::npos) return std::nullopt;
-    const std::string key = line.substr(0, equals);
-    const std::string value = line.substr(equals + 1);
+    if (equals == std::string_view::npos) return std::nullopt;
+    const std::string key(line.substr(0, equals));
+    const std::string value(line.substr(equals + 1));
     if (!(key == sequence_key ? parse(value, record.disk_sequence) : assign(record, key, value))) {
       return std::nullopt;
     }
@@ -242,11 +242,18 @@ std::optional<AttachmentRecord> AttachmentRecords::find(uint64_t disk_sequence) 
   return record;
 }
 
-std::vector<AttachmentRecord> AttachmentRecords::all() const {
-  std::vector<AttachmentRecord> records;
+std::vector<uint64_t> AttachmentRecords::sequences() const {
+  std::vector<uint64_t> found;
   for (const std::string& name : names()) {
     uint64_t sequence = 0;
-    if (!parse(name, sequence) || std::to_string(sequence) != name) continue;
+    if (parse(name, sequence) && std::to_string(sequence) == name) found.push_back(sequence);
+  }
+  return found;
+}
+
+std::vector<AttachmentRecord> AttachmentRecords::all() const {
+  std::vector<AttachmentRecord> records;
+  for (const uint64_t sequence : sequences()) {
     if (auto record = find(sequence)) records.push_back(std::move(*record));
   }
   return records;

@@ -59,6 +59,7 @@ class AttachmentRecords {
   void erase_scratch() noexcept;
 
   std::optional<AttachmentRecord> find(uint64_t disk_sequence) const;
+  std::vector<uint64_t> sequences() const;  // of which there is a record
   std::vector<AttachmentRecord> all() const;
   std::vector<AttachmentRecord> intents() const;
 

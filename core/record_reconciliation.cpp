@@ -26,21 +26,6 @@ void take_back_detach(LoopManager& loops, FileHelpers& helpers, AttachmentRecord
   }
 }
 
-std::vector<AttachmentRecord> reconcile_attachments(LoopManager& loops, FileHelpers& helpers) {
-  std::vector<AttachmentRecord> there;
-  for (AttachmentRecord& record : loops.records()->all()) {
-    const auto attached = attached_sequence(loops.kernel(), record.number);
-    if (attached && *attached == record.disk_sequence) {
-      if (record.detaching) take_back_detach(loops, helpers, record);
-      there.push_back(std::move(record));
-      continue;
-    }
-    loops.records()->erase(record.disk_sequence);
-    if (!attached && record.keeps_partitions) loops.delete_leftover_partitions(record.number);
-  }
-  return there;
-}
-
 void undo(const AttachmentRecord& intent, uint64_t attached, LoopManager& loops, FileHelpers& helpers) {
   if (attached == intent.disk_sequence) return;
   if (loops.records()->find(attached)) return;  // it was completed
@@ -52,7 +37,10 @@ void undo(const AttachmentRecord& intent, uint64_t attached, LoopManager& loops,
   }
 }
 
-void reconcile_intents(LoopManager& loops, FileHelpers& helpers) {
+}  // namespace
+
+void undo_unfinished_attaches(LoopManager& loops, FileHelpers& helpers) {
+  loops.records()->erase_scratch();
   for (const AttachmentRecord& intent : loops.records()->intents()) {
     const auto attached = attached_sequence(loops.kernel(), intent.number);
     if (!attached && !find_holders(loops.kernel(), intent.number).empty()) {
@@ -65,13 +53,18 @@ void reconcile_intents(LoopManager& loops, FileHelpers& helpers) {
   }
 }
 
-}  // namespace
-
-std::vector<AttachmentRecord> reconcile_records(LoopManager& loops, FileHelpers& helpers) {
-  loops.records()->erase_scratch();
-  std::vector<AttachmentRecord> there = reconcile_attachments(loops, helpers);
-  reconcile_intents(loops, helpers);
-  return there;
+std::optional<AttachmentRecord> reconcile_record(LoopManager& loops, FileHelpers& helpers,
+                                                 uint64_t disk_sequence) {
+  auto record = loops.records()->find(disk_sequence);
+  if (!record) return std::nullopt;
+  const auto attached = attached_sequence(loops.kernel(), record->number);
+  if (attached && *attached == disk_sequence) {
+    if (record->detaching) take_back_detach(loops, helpers, *record);
+    return record;
+  }
+  loops.records()->erase(disk_sequence);
+  if (!attached && record->keeps_partitions) loops.delete_leftover_partitions(record->number);
+  return std::nullopt;
 }
 
 }  // namespace loop

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
-#include <vector>
+#include <cstdint>
+#include <optional>
 
 #include "core/attachment_records.hpp"
 #include "core/file_helpers.hpp"
@@ -9,15 +10,16 @@
 
 namespace loop {
 
-// Makes the records of `loops` true to the kernel, for a service that starts: those whose
-// attachments are gone are erased, and what the service before was killed in the midst of is
-// undone, be it an attach or a removal. To be called when nothing else attaches or removes
-// by these records: theirs would be taken for what was left.
-//
-// Returns the records whose attachments were there. Any attachment may be gone by now:
-// detached by somebody else, or at a last close before its removal was taken back.
-//
-// Waits for file systems' servers by way of `helpers`.
-std::vector<AttachmentRecord> reconcile_records(LoopManager& loops, FileHelpers& helpers);
+// For a service that starts: makes the records of `loops` true to the kernel, and undoes what the service
+// before was killed in the midst of. To be called when nothing else attaches or removes by these records:
+// theirs would be taken for what was left. Both wait for file systems' servers by way of `helpers`.
+
+// Attaches that were never answered.
+void undo_unfinished_attaches(LoopManager& loops, FileHelpers& helpers);
+
+// One record: erased, if its attachment is gone; else returned, and a detach that was begun is taken back.
+// The attachment may be gone by now: detached by somebody else, or at a last close before that.
+std::optional<AttachmentRecord> reconcile_record(LoopManager& loops, FileHelpers& helpers,
+                                                 uint64_t disk_sequence);
 
 }  // namespace loop

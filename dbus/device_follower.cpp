@@ -10,7 +10,7 @@
 #include "core/holders.hpp"
 #include "core/node_deletion.hpp"
 #include "core/partitioning.hpp"
-#include "core/record_reconciliation.hpp"
+#include "dbus/look_lanes.hpp"
 
 namespace loopd {
 namespace {
@@ -18,10 +18,6 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr WorkLane kernel_lane{0, false};
-constexpr WorkLane file_lane{0, true};
-
-// No user's: who waits for a file's server does not hold up what everybody is told.
-constexpr WorkLane look_lane{static_cast<uid_t>(-1), true};
 
 // The same for looks that do wait for such a server: they hold up none of the others.
 constexpr WorkLane server_lane{static_cast<uid_t>(-2), true};
@@ -33,10 +29,6 @@ constexpr const WorkLane& lane_of(const loop::AttachmentTerms& terms) {
 // Looks at once, by number: a crowd of devices takes no more of the workers' queue, and
 // some that do not answer hold up few others.
 constexpr unsigned most_looks_at_once = 64;
-
-// Who answers later than this is published without what only its backing file's
-// server can tell.
-constexpr auto describe_patience = 2s;
 
 // udev has finished a partition long before that, or never will; a client's own
 // patience is 25 s.
@@ -66,21 +58,15 @@ Device device_of(loop::Examination examination) {
 }
 
 // What was known of the attachment stays known when it can't be asked again.
-void keep_description(const Device& known, Device& now) {
+void keep_description(const Device& known, loop::Examination& now) {
   if (!known.snapshot.identified) return;
   now.snapshot.identified = true;
   now.snapshot.backing = known.snapshot.backing;
   now.snapshot.backing_size = known.snapshot.backing_size;
   now.snapshot.reference = known.snapshot.reference;
-  for (auto& [number, partition] : now.partitions) {
-    const auto before = known.partitions.find(number);
-    if (before == known.partitions.end()) continue;
-    const loop::TableEntry& entry = before->second.entry;
-    if (entry.extent.offset != partition.entry.extent.offset) continue;
-    partition.entry.type = entry.type;
-    partition.entry.uuid = entry.uuid;
-    partition.entry.name = entry.name;
-  }
+  std::vector<loop::TableEntry> entries;
+  for (const auto& [number, partition] : known.partitions) entries.push_back(partition.entry);
+  loop::apply_entries(entries, now.partitions);
 }
 
 }  // namespace
@@ -93,6 +79,8 @@ DeviceFollower::DeviceFollower(Scheduler& scheduler, TaskGroup& tasks, loop::Loo
       helpers_(helpers),
       registry_(registry),
       quota_(scheduler, registry),
+      reader_(loops, helpers, backing_files_),
+      enumeration_(*this),
       looks_(scheduler),
       turns_(scheduler) {
   nodes_source_ = scheduler_.on_readable(nodes_.fd(), [this] { nodes_written(); });
@@ -332,113 +320,54 @@ std::optional<bool> DeviceFollower::overtaken(unsigned number, uint64_t claims) 
   return std::nullopt;
 }
 
-// What a worker sees of a device.
-struct DeviceFollower::Sight {
-  loop::Examination examination;
-  loop::AttachmentTerms terms;
-  std::vector<std::string> links;  // udev's, where no event has told them
-  bool described = false;          // by the device itself, too
-  bool stale = false;              // it was another attachment by then
-};
-
-// The work of seeing it. What only the device can tell is asked along with the rest where
-// the kernel alone serves its file: each way to a worker and back costs as much as the look.
-class DeviceFollower::Seeing {
- public:
-  Seeing(DeviceFollower& follower, unsigned number, bool ask_device)
-      : follower_(follower), number_(number), ask_device_(ask_device) {
-    for (const auto& [sequence, silence] : follower.silent_) {
-      if (follower.is_silent(sequence)) silent_.insert(sequence);
-    }
-    if (const Device* known = follower.registry_.find(number)) {
-      known_sequence_ = known->snapshot.disk_sequence;
-      known_terms_ = known->terms;
-    }
-    if (!follower.links_.contains(number)) symlinks_of_ = follower.symlinks_of_;
+// How it is looked at, by what is known of it.
+loop::DeviceQuestion DeviceFollower::question_of(unsigned number) const {
+  loop::DeviceQuestion question{.number = number};
+  for (const auto& [sequence, silence] : silent_) {
+    if (is_silent(sequence)) question.silent.insert(sequence);
   }
-
-  // On a worker: of the follower it uses only what is for every thread.
-  std::optional<Sight> operator()() const {
-    const loop::LoopKernel& kernel = follower_.loops_.kernel();
-    auto examination = loop::identify(kernel, number_, known_sequence_);
-    if (!examination) return std::nullopt;
-    Sight sight;
-    sight.terms = terms_of(*examination);
-    sight.examination = std::move(*examination);
-    if (symlinks_of_) sight.links = symlinks_of_(number_);
-    const bool silent = silent_.contains(sight.examination.snapshot.disk_sequence);
-    if (ask_device_ && sight.terms.served_locally && !silent) {
-      follower_.describe(sight);
-    } else {
-      sight.stale = !loop::examine(kernel, sight.examination);
-    }
-    return sight;
+  if (const Device* known = registry_.find(number)) {
+    question.known_sequence = known->snapshot.disk_sequence;
+    question.known_terms = known->terms;
   }
-
- private:
-  // What is known of an attachment: as it is published, else as it was recorded.
-  loop::AttachmentTerms terms_of(const loop::Examination& examination) const {
-    const uint64_t sequence = examination.snapshot.disk_sequence;
-    if (sequence != 0 && sequence == known_sequence_) return known_terms_;
-    loop::AttachmentTerms foreign;
-    foreign.served_locally = examination.served_locally;
-    const loop::AttachmentRecords* records = follower_.loops_.records();
-    if (records == nullptr || sequence == 0) return foreign;
-    const auto record = records->find(sequence);
-    if (record && record->number == number_) return *record;
-    return foreign;
-  }
-
-  DeviceFollower& follower_;
-  unsigned number_;
-  bool ask_device_;
-  std::set<uint64_t> silent_;
-  uint64_t known_sequence_ = 0;
-  loop::AttachmentTerms known_terms_;
-  Symlinks symlinks_of_;
-};
-
-// On a worker; may wait for the file's server, in the helper where that is no part of
-// the kernel.
-void DeviceFollower::describe(Sight& sight) {
-  const auto way = helpers_.way(sight.terms.served_locally, sight.terms.owner);
-  sight.described = true;
-  sight.stale = !loop::describe(way->kernel(), sight.examination);
-  if (sight.stale) return;
-  const loop::DeviceSnapshot& snapshot = sight.examination.snapshot;
-  const bool watchable = sight.terms.served_locally && !snapshot.backing_file_deleted;
-  backing_files_.watch(snapshot.number, watchable ? snapshot.backing_file : "", snapshot.backing);
+  if (!links_.contains(number)) question.symlinks_of = symlinks_of_;
+  return question;
 }
 
 // Nothing: no file is attached.
-Task<std::optional<DeviceFollower::Sight>> DeviceFollower::see(unsigned number) {
+Task<std::optional<loop::DeviceSight>> DeviceFollower::see(unsigned number) {
+  loop::DeviceQuestion question = question_of(number);
+  const auto work = [this, &question] {
+    return [&reader = reader_, question] { return reader.see(question); };
+  };
   const auto deadline = Clock::now() + describe_patience;
-  std::optional<Sight> sight;
+  std::optional<loop::DeviceSight> sight;
   try {
-    sight = co_await on_worker(scheduler_, look_lane, Seeing(*this, number, true), deadline);
+    sight = co_await on_worker(scheduler_, look_lane, work(), deadline);
     co_return sight;
   } catch (const WorkTimedOut&) {
     // A disk below a file system of the kernel's own may not answer either. sysfs does.
   }
-  sight = co_await on_worker(scheduler_, kernel_lane, Seeing(*this, number, false));
-  if (sight) fall_silent(number, sight->examination.snapshot.disk_sequence);
+  question.ask_device = false;
+  sight = co_await on_worker(scheduler_, kernel_lane, work());
+  if (sight) fall_silent(number, sight->disk_sequence());
   co_return sight;
 }
 
 // The sight travels by value: should the worker come back late, it writes into what
 // nobody reads any more.
-Task<DeviceFollower::Sight> DeviceFollower::describe_patiently(Sight sight) {
-  const auto work = [this, sight]() mutable {
-    describe(sight);
+Task<loop::DeviceSight> DeviceFollower::describe_patiently(loop::DeviceSight sight) {
+  const auto work = [&reader = reader_, sight]() mutable {
+    reader.describe(sight);
     return std::move(sight);
   };
   try {
     sight = co_await on_worker(scheduler_, server_lane, work, Clock::now() + describe_patience);
   } catch (const WorkTimedOut&) {
-    fall_silent(sight.examination.snapshot.number, sight.examination.snapshot.disk_sequence);
+    fall_silent(sight.examination.snapshot.number, sight.disk_sequence());
   } catch (const loop::Error& error) {
     if (error.code() != loop::Errc::limits_exceeded && error.code() != loop::Errc::timeout) throw;
-    fall_silent(sight.examination.snapshot.number, sight.examination.snapshot.disk_sequence);
+    fall_silent(sight.examination.snapshot.number, sight.disk_sequence());
   }
   co_return sight;
 }
@@ -480,7 +409,7 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
   // What would be seen is half-way, and may be published and done with when it comes back.
   if (const auto done = overtaken(number, claims)) co_return *done;
   const PartitionQuota::Turn owners_turn = co_await sync_if_rewritten(number);
-  std::optional<Sight> sight = co_await see(number);
+  std::optional<loop::DeviceSight> sight = co_await see(number);
   if (const auto done = overtaken(number, claims)) co_return *done;
   if (!sight) {
     co_await forgive_if_released(number);
@@ -488,24 +417,28 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
     co_await withdraw(number);
     co_return true;
   }
-  if (!sight->described && !is_silent(sight->examination.snapshot.disk_sequence)) {
+  if (!sight->described && !is_silent(sight->disk_sequence())) {
     sight = co_await describe_patiently(std::move(*sight));
   }
   if (sight->stale) co_return false;
   if (const auto done = overtaken(number, claims)) co_return *done;
-  Device device = device_of(std::move(sight->examination));
-  const Device* known = registry_.find(number);
-  const bool same = known != nullptr && known->snapshot.disk_sequence == device.snapshot.disk_sequence;
-  device.terms = same ? known->terms : sight->terms;
-  if (sight->described) {
-    silent_.erase(device.snapshot.disk_sequence);
-  } else if (same) {
-    keep_description(*known, device);
-  }
-  watch_node(device);
-  add_links(device, std::move(sight->links));
-  publish(std::move(device));
+  publish(std::move(*sight));
   co_return true;
+}
+
+void DeviceFollower::publish(loop::DeviceSight sight) {
+  const Device* known = registry_.find(sight.examination.snapshot.number);
+  const bool same = known != nullptr && known->snapshot.disk_sequence == sight.disk_sequence();
+  if (sight.described) {
+    silent_.erase(sight.disk_sequence());
+  } else if (same) {
+    keep_description(*known, sight.examination);
+  }
+  Device device = device_of(std::move(sight.examination));
+  device.terms = same ? known->terms : std::move(sight.terms);
+  watch_node(device);
+  add_links(device, std::move(sight.links));
+  publish(std::move(device));
 }
 
 // The number may have become another attachment without having been seen free.
@@ -521,10 +454,9 @@ void DeviceFollower::publish(Device device) {
 
 // It did not answer, and is asked again some time.
 void DeviceFollower::fall_silent(unsigned number, uint64_t disk_sequence) {
-  Silence& silence = silent_[disk_sequence];
-  silence.length = std::min<std::chrono::seconds>(
-      std::max<std::chrono::seconds>(2 * silence.length, first_silence), longest_silence);
-  silence.until = Clock::now() + silence.length;
+  Silence fresh{Backoff(first_silence, longest_silence), {}, nullptr};
+  Silence& silence = silent_.try_emplace(disk_sequence, std::move(fresh)).first->second;
+  silence.until = Clock::now() + silence.length.next();
   silence.question = scheduler_.at(silence.until, [this, number] { start_look(number); });
 }
 
@@ -609,41 +541,8 @@ Task<bool> DeviceFollower::wait_for_udev(unsigned number, uint64_t disk_sequence
   co_return in_time || !loop::udev_is_running();
 }
 
-Task<void> DeviceFollower::start() {
-  co_await reconcile_records();
-  co_await enumerate();
-}
+Task<void> DeviceFollower::start() { return enumeration_.start(); }
 
-Task<void> DeviceFollower::enumerate() {
-  loop::LoopManager& loops = loops_;
-  const auto list = [&loops] {
-    std::vector<unsigned> attached;
-    for (const unsigned number : loops.kernel().numbers()) {
-      if (loops.kernel().has_attribute(number, "loop")) attached.push_back(number);
-    }
-    return attached;
-  };
-  const std::vector<unsigned> attached = co_await on_worker(scheduler_, kernel_lane, list);
-  std::set<unsigned> numbers(attached.begin(), attached.end());
-  for (const auto& [number, device] : registry_.devices()) numbers.insert(number);
-  for (const auto& [number, record] : unseen_) numbers.insert(number);
-
-  // Side by side: one whose server does not answer must not hold up the others.
-  std::vector<Task<void>> looks;
-  for (const unsigned number : numbers) looks.push_back(look(number));
-  co_await side_by_side(tasks_, std::move(looks));
-}
-
-// For the start alone: later there are records and intents of calls under way.
-Task<void> DeviceFollower::reconcile_records() {
-  if (!loops_.records()) co_return;
-  const auto work = [&loops = loops_, &helpers = helpers_] {
-    return loop::reconcile_records(loops, helpers);
-  };
-  for (loop::AttachmentRecord& record : co_await on_worker(scheduler_, file_lane, work)) {
-    const unsigned number = record.number;
-    unseen_.insert_or_assign(number, std::move(record));
-  }
-}
+Task<void> DeviceFollower::enumerate() { return enumeration_.look_at_all(); }
 
 }  // namespace loopd

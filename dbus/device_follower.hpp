@@ -5,16 +5,19 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "core/backing_file_watch.hpp"
-#include "core/examination.hpp"
+#include "core/device_reader.hpp"
 #include "core/file_helpers.hpp"
 #include "core/loop_manager.hpp"
 #include "core/node_watch.hpp"
 #include "core/udev_monitor.hpp"
+#include "dbus/backoff.hpp"
+#include "dbus/device_enumeration.hpp"
 #include "dbus/keyed_locks.hpp"
 #include "dbus/object_registry.hpp"
 #include "dbus/partition_quota.hpp"
@@ -90,6 +93,8 @@ class DeviceFollower {
   }
 
  private:
+  friend class DeviceEnumeration;
+
   // What udev said of a number while it was claimed.
   struct Meanwhile {
     uint64_t disk_sequence = 0;
@@ -110,13 +115,10 @@ class DeviceFollower {
   // An attachment that only its backing file's server, or a disk below, could describe, and which
   // did not answer. Until then it is not asked.
   struct Silence {
+    Backoff length;
     Clock::time_point until;
-    std::chrono::seconds length{0};
     std::unique_ptr<Scheduler::Registration> question;
   };
-  struct Sight;
-  class Seeing;
-
   void partition_came(const loop::DeviceEvent& event);
   Task<void> add_partitions(unsigned number, uint64_t disk_sequence);
 
@@ -124,6 +126,7 @@ class DeviceFollower {
   void start_looks_soon();
   void nodes_written();
   void watch_node(const Device& device);
+  void publish(loop::DeviceSight sight);
   void publish(Device device);
   void forget(uint64_t disk_sequence);
   void fall_silent(unsigned number, uint64_t disk_sequence);
@@ -133,13 +136,12 @@ class DeviceFollower {
   Task<void> look_if_asked(unsigned number);
   Task<void> look_locked(unsigned number);
   Task<bool> look_once(unsigned number);
-  Task<std::optional<Sight>> see(unsigned number);
-  void describe(Sight& sight);
-  Task<Sight> describe_patiently(Sight sight);
+  loop::DeviceQuestion question_of(unsigned number) const;
+  Task<std::optional<loop::DeviceSight>> see(unsigned number);
+  Task<loop::DeviceSight> describe_patiently(loop::DeviceSight sight);
   Task<void> forgive_if_released(unsigned number);
   Task<void> withdraw(unsigned number);
   std::optional<bool> overtaken(unsigned number, uint64_t claims);
-  Task<void> reconcile_records();
   Task<void> clean_up(unsigned number, loop::AttachmentRecord record);
   void add_links(Device& device, std::vector<std::string> otherwise) const;
 
@@ -150,6 +152,8 @@ class DeviceFollower {
   ObjectRegistry& registry_;
   PartitionQuota quota_;
   loop::BackingFileWatch backing_files_;
+  loop::DeviceReader reader_;
+  DeviceEnumeration enumeration_;
   loop::NodeWatch nodes_;  // of devices whose partitions the service keeps
   std::unique_ptr<Scheduler::Registration> nodes_source_;
   std::set<unsigned> changed_;  // to be looked at soon

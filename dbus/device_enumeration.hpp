@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "core/device_reader.hpp"
+#include "dbus/task.hpp"
+
+namespace loopd {
+
+class DeviceFollower;
+
+// Looks at all devices there are, many in one piece of work: to wake a worker for each costs as much as
+// to look at some. What is not as simple as most is left to the follower's look(). Event loop's thread only.
+class DeviceEnumeration {
+ public:
+  explicit DeviceEnumeration(DeviceFollower& follower) : follower_(follower) {}  // borrowed
+
+  // Of a service that starts, by whose records nobody else is at work yet: what the one before was killed in
+  // the midst of is undone, and the records of what is gone are erased.
+  Task<void> start();
+
+  // As after lost events.
+  Task<void> look_at_all();
+
+ private:
+  using Sights = std::vector<std::optional<loop::DeviceSight>>;
+
+  // `look_at_many` returns those that are to be looked at by themselves.
+  template <typename Key>
+  Task<void> look_in_batches(std::vector<Key> keys,
+                             Task<std::vector<Key>> (DeviceEnumeration::*look_at_many)(std::vector<Key>),
+                             Task<void> (DeviceEnumeration::*look_at_one)(Key));
+  template <typename Work>
+  Task<Sights> see_many(Work work, size_t count);
+  Task<std::vector<uint64_t>> look_at_recorded(std::vector<uint64_t> sequences);
+  Task<void> look_at_record(uint64_t disk_sequence);
+  Task<void> look_at_attached_but(std::set<unsigned> seen);
+  Task<std::vector<unsigned>> look_at_numbers(std::vector<unsigned> numbers);
+  Task<void> look_at_number(unsigned number);
+
+  DeviceFollower& follower_;
+};
+
+}  // namespace loopd
