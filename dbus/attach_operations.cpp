@@ -21,19 +21,18 @@ class AttachOperations::Reservation {
   Reservation(AttachOperations& operations, uid_t uid, std::string reference)
       : operations_(operations), uid_(uid), reference_(std::move(reference)) {
     const size_t devices =
-        operations_.context_.parts.registry.count_owned_by(uid_) + operations_.attaching_[uid_];
+        operations_.context_.parts.registry.count_owned_by(uid_) + operations_.attaching_.of(uid_);
     if (uid_ != 0 && devices >= operations_.context_.limits.devices_per_user) {
       throw_limits("user " + std::to_string(uid_) + " has " + std::to_string(devices) +
                    " devices attached, which is the limit");
     }
     check_reference();
-    ++operations_.attaching_[uid_];
+    attaching_.emplace(operations_.attaching_.add(uid_));
     if (!reference_.empty()) operations_.pending_references_.insert(reference_);
   }
   Reservation(const Reservation&) = delete;
   Reservation& operator=(const Reservation&) = delete;
   ~Reservation() {
-    if (--operations_.attaching_[uid_] == 0) operations_.attaching_.erase(uid_);
     if (!reference_.empty()) operations_.pending_references_.erase(reference_);
   }
 
@@ -43,8 +42,7 @@ class AttachOperations::Reservation {
     const OperationContext::Parts& parts = operations_.context_.parts;
     for (const Device* device : parts.registry.find_reference(reference_)) {
       const loop::DeviceSnapshot& s = device->snapshot;
-      // What is detached stays published while another attach has the number.
-      if (!loop::is_attached(parts.loops.kernel(), s.number, s.disk_sequence)) continue;
+      if (!is_attached(parts.loops.kernel(), *device)) continue;
       throw_invalid("reference: '" + reference_ + "' is in use by loop" + std::to_string(s.number));
     }
     if (operations_.pending_references_.contains(reference_)) {
@@ -55,10 +53,11 @@ class AttachOperations::Reservation {
   AttachOperations& operations_;
   uid_t uid_;
   std::string reference_;
+  std::optional<UserCounts::One> attaching_;
 };
 
 Task<std::string> AttachOperations::attach(Caller caller, loop::UniqueFd file, Options options) {
-  const OperationContext::FileCall call(context_, caller.uid);
+  const auto call = context_.file_call(caller.uid);
   AttachOptions decoded = decode_attach_options(options);
   loop::validate_reference(decoded.request.reference);
   const Action action = find_method(manager_interface, "Attach")->action;
@@ -68,7 +67,7 @@ Task<std::string> AttachOperations::attach(Caller caller, loop::UniqueFd file, O
 }
 
 Task<std::string> AttachOperations::attach_path(Caller caller, std::string path, Options options) {
-  const OperationContext::FileCall call(context_, caller.uid);
+  const auto call = context_.file_call(caller.uid);
   AttachOptions decoded = decode_attach_options(options);
   loop::validate_reference(decoded.request.reference);
   require_absolute(path);

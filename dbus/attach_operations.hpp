@@ -40,7 +40,7 @@ class AttachOperations {
   OperationContext& context_;
   RemoveOperations& removing_;
   KeyedLocks<loop::FileIdentity> files_;      // reuse and overlap are decided one after another for each file
-  std::map<uid_t, unsigned> attaching_;       // by user, counted into the limit
+  UserCounts attaching_;                      // counted into the limit
   std::set<std::string> pending_references_;  // of attaches under way
 };
 

@@ -14,7 +14,7 @@
 namespace loopd {
 
 Task<loop::DeviceSizes> ChangeOperations::resize(Caller caller, Target target, Options options) {
-  const OperationContext::FileCall call(context_, caller.uid);
+  const auto call = context_.file_call(caller.uid);
   const loop::ResizeOptions decoded = decode_resize_options(options);
   co_await context_.authorize_on_device(caller, "Resize", target);
   const auto work = [target, decoded](loop::LoopKernel& kernel) {
@@ -27,7 +27,7 @@ Task<loop::DeviceSizes> ChangeOperations::resize(Caller caller, Target target, O
 }
 
 Task<loop::UniqueFd> ChangeOperations::open(Caller caller, Target target, std::string mode) {
-  const OperationContext::FileCall call(context_, caller.uid);
+  const auto call = context_.file_call(caller.uid);
   if (mode != "r" && mode != "rw") throw_invalid("mode: '" + mode + "' is neither r nor rw");
   co_await context_.authorize_on_device(caller, "Open", target);
   bool armed = false;
@@ -41,16 +41,12 @@ Task<loop::UniqueFd> ChangeOperations::open(Caller caller, Target target, std::s
     };
   };
   loop::UniqueFd fd = co_await context_.prepare_and_work_on_device(caller, target, prepare);
-  if (armed) {
-    loop::AttachmentTerms terms = context_.require_device(target).terms;
-    terms.autoclear_pending = false;
-    context_.note(context_.require_device(target), terms);
-  }
+  if (armed) context_.note_autoclear_armed(target);
   co_return fd;
 }
 
 Task<void> ChangeOperations::set_autoclear(Caller caller, Target target, bool enable) {
-  const OperationContext::FileCall call(context_, caller.uid);
+  const auto call = context_.file_call(caller.uid);
   co_await context_.authorize_on_device(caller, "SetAutoclear", target);
   // Set on a device that nobody uses, the kernel's flag would end it at once.
   const auto prepare = [target, enable, &registry = context_.parts.registry](const Device& device) {
@@ -73,7 +69,7 @@ Task<void> ChangeOperations::set_autoclear(Caller caller, Target target, bool en
 }
 
 Task<void> ChangeOperations::set_direct_io(Caller caller, Target target, bool enable) {
-  const OperationContext::FileCall call(context_, caller.uid);
+  const auto call = context_.file_call(caller.uid);
   co_await context_.authorize_on_device(caller, "SetDirectIO", target);
   const auto work = [target, enable](loop::LoopKernel& kernel) {
     loop::set_direct_io(kernel, target.number, target.disk_sequence, enable);
@@ -82,7 +78,7 @@ Task<void> ChangeOperations::set_direct_io(Caller caller, Target target, bool en
 }
 
 Task<void> ChangeOperations::rescan_partitions(Caller caller, Target target) {
-  const OperationContext::FileCall call(context_, caller.uid);
+  const auto call = context_.file_call(caller.uid);
   co_await context_.authorize_on_device(caller, "RescanPartitions", target);
   const auto lock = co_await context_.numbers.acquire(target.number);
   loop::AttachmentTerms terms = context_.require_device(target).terms;

@@ -53,16 +53,10 @@ FileDevices::FileDevices(const ObjectRegistry& registry, const loop::LoopKernel&
   });
 }
 
-// Detached this moment, its event may still be on its way; or the number is claimed by an
-// attach, which will publish what it becomes. The file's inode may be another's by then.
-bool FileDevices::is_attached(const Device& device) const {
-  return loop::is_attached(kernel_, device.snapshot.number, device.snapshot.disk_sequence);
-}
-
 std::vector<std::string> FileDevices::paths() const {
   std::vector<std::string> paths;
   for (const Device* device : devices_) {
-    if (is_attached(*device)) paths.push_back(device->path());
+    if (is_attached(kernel_, *device)) paths.push_back(device->path());
   }
   return paths;
 }
@@ -71,7 +65,7 @@ std::vector<const Device*> FileDevices::conflicting(const loop::AttachRequest& r
   std::vector<const Device*> found;
   const loop::MappedRange range = loop::range_of(request.offset, request.size_limit);
   std::copy_if(devices_.begin(), devices_.end(), std::back_inserter(found), [&](const Device* device) {
-    return loop::conflicts(device->snapshot, range, request.read_only) && is_attached(*device);
+    return loop::conflicts(device->snapshot, range, request.read_only) && is_attached(kernel_, *device);
   });
   return found;
 }
@@ -90,7 +84,7 @@ void FileDevices::refuse_conflict(const loop::AttachRequest& request) const {
 const Device* FileDevices::reusable(const AttachOptions& options, const loop::AttachRequest& request,
                                     uid_t uid) const {
   for (const Device* device : devices_) {
-    if (!is_shareable(*device, request, uid) || !is_attached(*device)) continue;
+    if (!is_shareable(*device, request, uid) || !is_attached(kernel_, *device)) continue;
     refuse_other_wishes(*device, options, request);
     return device;
   }

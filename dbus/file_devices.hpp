@@ -33,8 +33,6 @@ class FileDevices {
   const Device* reusable(const AttachOptions& options, const loop::AttachRequest& request, uid_t uid) const;
 
  private:
-  bool is_attached(const Device& device) const;
-
   const loop::LoopKernel& kernel_;
   std::vector<const Device*> devices_;
 };

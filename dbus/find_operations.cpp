@@ -33,7 +33,7 @@ size_t listed_size(const FindOperations::Listing& listing) {
 }  // namespace
 
 Task<FindOperations::ProbeResult> FindOperations::probe(Caller caller, loop::UniqueFd file, Options options) {
-  const OperationContext::FileCall call(context_, caller.uid);
+  const auto call = context_.file_call(caller.uid);
   AttachOptions decoded = decode_attach_options(options);
   const Action action = find_method(manager_interface, "Probe")->action;
   co_await context_.authorize_on_file(caller, action, "Probe", file.get());
@@ -68,9 +68,7 @@ Task<std::string> FindOperations::get_device(std::string dev_path) {
 
 const Device* FindOperations::find_attached(unsigned number) const {
   const Device* device = context_.parts.registry.find(number);
-  if (device == nullptr) return nullptr;
-  const uint64_t sequence = device->snapshot.disk_sequence;
-  return loop::is_attached(context_.parts.loops.kernel(), number, sequence) ? device : nullptr;
+  return device != nullptr && is_attached(context_.parts.loops.kernel(), *device) ? device : nullptr;
 }
 
 std::vector<std::string> FindOperations::backed_by(const loop::FileIdentity& file) const {
@@ -84,7 +82,7 @@ Task<std::vector<std::string>> FindOperations::find_by_file(loop::UniqueFd file)
 }
 
 Task<std::vector<std::string>> FindOperations::find_by_path(Caller caller, std::string path) {
-  const OperationContext::FileCall call(context_, caller.uid);
+  const auto call = context_.file_call(caller.uid);
   require_absolute(path);
   AuthorizationDetails details{{"operation", "FindByPath"}, {"backing-file", path}};
   co_await context_.authorize(caller, find_method(manager_interface, "FindByPath")->action,

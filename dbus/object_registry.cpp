@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/snapshot_reading.hpp"
 #include "dbus/names.hpp"
 
 namespace loopd {
@@ -67,6 +68,10 @@ std::string Device::partition_path(unsigned partition) const {
 
 std::string Device::partition_dev_path(unsigned partition) const {
   return snapshot.dev_path() + "p" + std::to_string(partition);
+}
+
+bool is_attached(const loop::LoopKernel& kernel, const Device& device) {
+  return loop::is_attached(kernel, device.snapshot.number, device.snapshot.disk_sequence);
 }
 
 void ObjectRegistry::subscribe(RegistryListener& listener) { listeners_.insert(&listener); }

@@ -12,6 +12,7 @@
 
 #include "core/attachment_records.hpp"
 #include "core/device_snapshot.hpp"
+#include "core/loop_kernel.hpp"
 #include "core/partition.hpp"
 
 namespace loopd {
@@ -34,6 +35,11 @@ struct Device {
   std::string partition_path(unsigned partition) const;
   std::string partition_dev_path(unsigned partition) const;
 };
+
+// Whether it still is the attachment that is published. Detached this moment, its event may still be on its
+// way; or its number is claimed by an attach, which will publish what it becomes, and its file's inode may
+// be another's by then.
+bool is_attached(const loop::LoopKernel& kernel, const Device& device);
 
 // Hears of every change in the registry, after it. Property names are those of
 // the contract.

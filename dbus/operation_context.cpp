@@ -38,17 +38,13 @@ void require_absolute(const std::string& path) {
   if (path.empty() || path[0] != '/') throw_invalid("path: '" + path + "' is not absolute");
 }
 
-OperationContext::FileCall::FileCall(OperationContext& context, uid_t uid) : context_(context), uid_(uid) {
-  unsigned& under_way = context_.file_calls_[uid_];
-  if (uid_ != 0 && under_way >= context_.limits.file_calls_per_user) {
-    throw_limits("user " + std::to_string(uid_) + " has " + std::to_string(under_way) +
+UserCounts::One OperationContext::file_call(uid_t uid) {
+  const unsigned under_way = file_calls_.of(uid);
+  if (uid != 0 && under_way >= limits.file_calls_per_user) {
+    throw_limits("user " + std::to_string(uid) + " has " + std::to_string(under_way) +
                  " calls under way, which is the limit");
   }
-  ++under_way;
-}
-
-OperationContext::FileCall::~FileCall() {
-  if (--context_.file_calls_[uid_] == 0) context_.file_calls_.erase(uid_);
+  return file_calls_.add(uid);
 }
 
 std::function<loop::UniqueFd()> OperationContext::path_opening(uid_t uid, std::string path,
@@ -111,6 +107,13 @@ void OperationContext::note(const Device& known, const loop::AttachmentTerms& te
     log_soon(known.snapshot.dev_path() + ": " + error.what());
   }
   publish(known, terms);
+}
+
+void OperationContext::note_autoclear_armed(Target target) {
+  const Device& device = require_device(target);
+  loop::AttachmentTerms terms = device.terms;
+  terms.autoclear_pending = false;
+  note(device, terms);
 }
 
 void OperationContext::write_record(const loop::DeviceSnapshot& snapshot,

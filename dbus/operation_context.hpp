@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <functional>
-#include <map>
 #include <string>
 #include <type_traits>
 
@@ -19,6 +18,7 @@
 #include "dbus/object_registry.hpp"
 #include "dbus/scheduler.hpp"
 #include "dbus/task.hpp"
+#include "dbus/user_counts.hpp"
 
 namespace loopd {
 
@@ -63,19 +63,9 @@ class OperationContext {
 
   OperationContext(Parts all, Limits how_many) : parts(all), limits(how_many), numbers(all.scheduler) {}
 
-  // One more call of a user that may wait for a file's server, for as long as this
-  // lives. Throws LimitsExceeded. Removing is not counted: it may go on in bulk.
-  class FileCall {
-   public:
-    FileCall(OperationContext& context, uid_t uid);
-    FileCall(const FileCall&) = delete;
-    FileCall& operator=(const FileCall&) = delete;
-    ~FileCall();
-
-   private:
-    OperationContext& context_;
-    uid_t uid_;
-  };
+  // One more call of a user that may wait for a file's server. Throws LimitsExceeded.
+  // Removing is not counted: it may go on in bulk.
+  UserCounts::One file_call(uid_t uid);
 
   Task<void> authorize(Caller caller, Action action, AuthorizationDetails details);
 
@@ -122,6 +112,10 @@ class OperationContext {
   // The same of what the kernel has done already: where it can't be written, it holds for now.
   void note(const Device& known, const loop::AttachmentTerms& terms);
 
+  // The same where the kernel's autoclear flag was set: nothing waits for a first use any more.
+  // Throws Error not_attached, stale.
+  void note_autoclear_armed(Target target);
+
   const Parts parts;
   const Limits limits;
   NumberLocks numbers;
@@ -131,7 +125,7 @@ class OperationContext {
   void write_record(const loop::DeviceSnapshot& snapshot, const loop::AttachmentTerms& terms);
   void publish(const Device& known, const loop::AttachmentTerms& terms);
 
-  std::map<uid_t, unsigned> file_calls_;  // under way, by user
+  UserCounts file_calls_;  // under way
 };
 
 loop::Error file_timeout(const std::string& what);

@@ -106,9 +106,7 @@ Task<void> PendingAutoclear::arm(Target target) {
   };
   try {
     co_await context_.prepare_and_work_on_device(Caller(), target, prepare);
-    loop::AttachmentTerms terms = context_.require_device(target).terms;
-    terms.autoclear_pending = false;
-    context_.note(context_.require_device(target), terms);
+    context_.note_autoclear_armed(target);
   } catch (const std::exception&) {
     // Gone in the meantime; or it does not answer, or no worker is to be had, and it is tried
     // again at the next change.

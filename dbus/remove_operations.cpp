@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/error.hpp"
+#include "dbus/backoff.hpp"
 #include "dbus/errors.hpp"
 
 namespace loopd {
@@ -25,31 +26,16 @@ constexpr auto unwatched_delay = 50ms;
 
 }  // namespace
 
-// A removal that may wait long. Each watches a node, and the kernel gives the service 128
-// watches in all (fs.inotify.max_user_instances).
-class RemoveOperations::Waiting {
- public:
-  Waiting(RemoveOperations& operations, uid_t uid) : operations_(operations), uid_(uid) {
-    constexpr unsigned most = 16;
-    if (uid == 0) return;
-    if (operations_.waiting_[uid] >= most) {
-      throw_limits("user " + std::to_string(uid) + " has " + std::to_string(most) +
-                   " removals already that wait for a device to be let go of");
-    }
-    ++operations_.waiting_[uid];
-    counted_ = true;
+// Each watches a node, and the kernel gives the service 128 watches in all
+// (fs.inotify.max_user_instances).
+UserCounts::One RemoveOperations::wait_long(uid_t uid) {
+  constexpr unsigned most = 16;
+  if (uid != 0 && waiting_.of(uid) >= most) {
+    throw_limits("user " + std::to_string(uid) + " has " + std::to_string(most) +
+                 " removals already that wait for a device to be let go of");
   }
-  Waiting(const Waiting&) = delete;
-  Waiting& operator=(const Waiting&) = delete;
-  ~Waiting() {
-    if (counted_ && --operations_.waiting_[uid_] == 0) operations_.waiting_.erase(uid_);
-  }
-
- private:
-  RemoveOperations& operations_;
-  uid_t uid_;
-  bool counted_ = false;
-};
+  return waiting_.add(uid);
+}
 
 Task<AfterRemoval> RemoveOperations::remove(Caller caller, Target target, Options options) {
   const RemoveOptions decoded = decode_remove_options(options);
@@ -60,9 +46,10 @@ Task<AfterRemoval> RemoveOperations::remove(Caller caller, Target target, Option
                                              std::to_string(*decoded.disk_sequence));
   }
   context_.require_device(target);
-  std::optional<Waiting> waiting;
-  if (decoded.timeout && *decoded.timeout > loop::longest_probing_patience)
-    waiting.emplace(*this, caller.uid);
+  std::optional<UserCounts::One> waiting;
+  if (decoded.timeout && *decoded.timeout > loop::longest_probing_patience) {
+    waiting.emplace(wait_long(caller.uid));
+  }
   AfterRemoval after = co_await remove_now(target, decoded, " for user " + std::to_string(caller.uid));
   co_return after;
 }
@@ -131,10 +118,9 @@ Task<bool> RemoveOperations::try_to_end_lease(Target target) {
 }
 
 Task<void> RemoveOperations::end_lease_later(Target target) {
-  bool ended = false;
-  for (std::chrono::seconds delay = first_lease_delay; !ended;
-       delay = std::min<std::chrono::seconds>(2 * delay, longest_lease_delay)) {
-    co_await pause(context_.parts.scheduler, Clock::now() + delay);
+  Backoff delay(first_lease_delay, longest_lease_delay);
+  for (bool ended = false; !ended;) {
+    co_await pause(context_.parts.scheduler, Clock::now() + delay.next());
     ended = co_await try_to_end_lease(target);
   }
 }

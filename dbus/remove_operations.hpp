@@ -61,8 +61,8 @@ class RemoveOperations {
   Task<void> end_lease(Target target);
 
  private:
-  class Waiting;
-
+  // One more removal of a user that may wait long. Throws LimitsExceeded.
+  UserCounts::One wait_long(uid_t uid);
   std::map<Target, loop::AttachmentTerms> leases() const;
   Task<void> end_leases(std::vector<Target> targets);
   Task<bool> try_to_end_lease(Target target);
@@ -75,7 +75,7 @@ class RemoveOperations {
 
   OperationContext& context_;
   TaskGroup& tasks_;
-  std::map<uid_t, unsigned> waiting_;  // removals of an ordinary user
+  UserCounts waiting_;  // removals that may wait long
 };
 
 }  // namespace loopd

@@ -16,11 +16,6 @@ using namespace std::chrono_literals;
 
 constexpr const char* default_address = "unix:path=/run/dbus/system_bus_socket";
 
-// Between attempts, doubled each time: a bus that throws us out is not to be
-// pestered. One that is not there yet is waited for without attempts.
-constexpr auto first_delay = 100ms;
-constexpr auto longest_delay = 10'000ms;
-
 // What sd-bus itself says of a connection.
 int match_local(sd_bus* bus, const char* member, sd_bus_message_handler_t handler, void* self) {
   constexpr const char* local = "org.freedesktop.DBus.Local";
@@ -94,7 +89,7 @@ void SystemBus::serve_if_ready() {
     log::error("cannot serve the system bus: " + error.getMessage());
     return drop();
   }
-  delay_ = 0ms;
+  delay_.reset();
   hooks_.connected(connection_);
   connection_->request_name([this](int error) {
     unsettled_since_.reset();
@@ -111,9 +106,7 @@ void SystemBus::drop() {
   sd_bus_detach_event(bus_.get());
   bus_.reset();
   if (leaving_) return have_left();
-  delay_ = std::min<std::chrono::milliseconds>(std::max<std::chrono::milliseconds>(delay_ * 2, first_delay),
-                                               longest_delay);
-  retry_ = events_.at(Clock::now() + delay_, [this] {
+  retry_ = events_.at(Clock::now() + delay_.next(), [this] {
     try {
       start();
     } catch (const std::system_error& error) {

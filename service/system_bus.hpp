@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 
+#include "dbus/backoff.hpp"
 #include "dbus/bus_connection.hpp"
 #include "dbus/service_context.hpp"
 #include "service/event_loop.hpp"
@@ -72,7 +73,9 @@ class SystemBus {
   Bus bus_;
   std::shared_ptr<BusConnection> connection_;
   std::optional<Clock::time_point> unsettled_since_ = Clock::now();
-  std::chrono::milliseconds delay_{0};
+  // Between attempts: a bus that throws us out is not to be pestered. One that is not
+  // there yet is waited for without attempts.
+  Backoff delay_{std::chrono::milliseconds(100), std::chrono::seconds(10)};
   std::unique_ptr<Scheduler::Registration> retry_;
   bool serving_ = false;
   bool leaving_ = false;
