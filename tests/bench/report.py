@@ -150,30 +150,32 @@ def table(header, rows):
     return "\n".join([line(header), "|" + "|".join("-" * (w + 2) for w in widths) + "|", *map(line, rows)])
 
 
-def goals_table(results):
+def goals_table(results, alone):
     rows = []
     for goal in GOALS:
-        value = goal.value(results)
+        value, value_alone = goal.value(results), goal.value(alone)
         if value is None:
             continue
+        text = lambda v: "" if v is None else f"{number(v)} {goal.unit}".strip()
         sign = "≥" if goal.unit == FASTER else "≤"
-        rows.append([goal.what, f"{sign} {goal.limit:g} {goal.unit}".strip(), f"{number(value)} {goal.unit}".strip(),
-                     "yes" if goal.reached(value) else "no"])
-    return table(["what", "goal", "measured", "reached"], rows)
+        rows.append([goal.what, f"{sign} {goal.limit:g} {goal.unit}".strip(), text(value),
+                     "yes" if goal.reached(value) else "no", text(value_alone)])
+    return table(["what", "goal", "measured", "reached", "without UDisks2"], rows)
 
 
-def figures_table(results):
-    populations = results.populations()
-    names = sorted({name for population in populations for name in results.by_population[population]
-                    if results.get(population, name, "p50") > 0})
+def figures_table(results, alone):
+    columns = [(f"{population} devices", results, population) for population in results.populations()]
+    columns.insert(1, ("0, without UDisks2", alone, 0))
+    names = sorted({name for _, source, population in columns for name in source.by_population.get(population, {})
+                    if source.get(population, name, "p50") > 0})
     rows = []
     for name in names:
         row = [name]
-        for population in populations:
-            p50, p95 = (results.get(population, name, figure) for figure in ("p50", "p95"))
+        for _, source, population in columns:
+            p50, p95 = (source.get(population, name, figure) for figure in ("p50", "p95"))
             row.append("" if p50 is None else f"{time_text(p50)} ({time_text(p95)})")
         rows.append(row)
-    return table(["p50 (p95)", *[f"{population} devices" for population in populations]], rows)
+    return table(["p50 (p95)", *[header for header, _, _ in columns]], rows)
 
 
 PLOTS = {
@@ -211,18 +213,22 @@ def plot(results, directory):
         subprocess.run(["gnuplot"], input="\n".join(script) + "\n", text=True, check=True)
 
 
-def report(runs, output):
-    """Writes results.json, results.md and the plots. The exit status: 1 if something could not be measured."""
-    results = Results()
+def report(runs, alone_run, output):
+    """Writes results.json, results.md and the plots. `alone_run`: without UDisks2, which hears of all that is done.
+    The exit status: 1 if something could not be measured."""
+    results, alone = Results(), Results()
     for run in runs:
         results.read(run)
+    alone.read(alone_run)
     output.mkdir(parents=True, exist_ok=True)
-    document = {"machine": results.machine, "devices": results.by_population}
+    document = {"machine": results.machine, "devices": results.by_population,
+                "without-udisks": alone.by_population}
     (output / "results.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     plot(results, output)
-    text = goals_table(results) + "\n\n" + figures_table(results) + "\n"
+    text = goals_table(results, alone) + "\n\n" + figures_table(results, alone) + "\n"
     (output / "results.md").write_text(text)
     print(text)
-    for failure in results.failed:
+    failed = results.failed + alone.failed
+    for failure in failed:
         print(f"bench: failed: {failure}", file=sys.stderr)
-    return 1 if results.failed else 0
+    return 1 if failed else 0

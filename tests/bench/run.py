@@ -51,7 +51,9 @@ def main():
                 for population in (SHORT_FORM if arguments.short else LONG_FORM)]
         runs.append(measure(arguments.bench, 0, directory / "cycles.json", arguments.short, "--without-udev",
                             "--benchmark_filter=^cycles"))
-        return report.report(runs, arguments.output)
+        alone = measure(arguments.bench, 0, directory / "alone.json", arguments.short, "--without-udisks",
+                        f"--benchmark_filter=-^({ONCE})")
+        return report.report(runs, alone, arguments.output)
 
 
 if __name__ == "__main__":
