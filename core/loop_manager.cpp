@@ -101,6 +101,7 @@ Attachment::Attachment(Attachment&& other) noexcept
       made_node_(other.made_node_),
       bound_(other.bound_),
       lost_(other.lost_),
+      from_free_numbers_(other.from_free_numbers_),
       keeps_alive_(std::move(other.keeps_alive_)),
       snapshot_(std::move(other.snapshot_)),
       record_(std::move(other.record_)),
@@ -175,8 +176,8 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
       number = static_cast<int>(*request.number);
       attachment.made_node_ = r >= 0;
     } else {
-      // Where there is none, it makes one: not to be asked for one that will not be used.
-      if (lost.empty()) number = control->get_free();
+      // Where there is none, one is made: not to be asked for one that will not be used.
+      if (lost.empty()) number = offer_number(*control, attachment, fresh);
       if (!lost.empty() || (number >= 0 && is_taken(static_cast<unsigned>(number)))) {
         const unsigned offered = lost.empty() ? static_cast<unsigned>(number) : *lost.begin();
         const auto other = find_free_above(offered, lost);
@@ -221,6 +222,17 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
   wait_for_lock(kernel_, *attachment.node_, snapshot.number);
   attachment.claim_ = claim(snapshot.number);
   return true;
+}
+
+// The lowest number that is free, or a new one, or -errno. The kernel does not say which of them it is.
+int LoopManager::offer_number(LoopControl& control, Attachment& attachment, bool& fresh) {
+  if (free_numbers_ == nullptr) return control.get_free();
+  if (const auto known = free_numbers_->take()) {
+    attachment.from_free_numbers_ = true;
+    return static_cast<int>(*known);
+  }
+  fresh = true;
+  return control.add(-1);
 }
 
 // The kernel calls a number free until LOOP_CONFIGURE has bound it.
@@ -385,6 +397,8 @@ void LoopManager::undo(Attachment& attachment) noexcept {
     attachment.node_.reset();
     if (attachment.made_node_) {
       delete_node(kernel_, snapshot.number, deadline);
+    } else if (attachment.from_free_numbers_ && !attachment.bound_ && !attachment.lost_) {
+      free_numbers_->note(snapshot.number, true);  // nothing was done to it that makes an event
     }
   } catch (...) {
     // The device is unbound, or will be at its last close; the node is all that

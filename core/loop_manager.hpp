@@ -12,6 +12,7 @@
 #include "core/attach_request.hpp"
 #include "core/attachment_records.hpp"
 #include "core/device_snapshot.hpp"
+#include "core/free_numbers.hpp"
 #include "core/loop_kernel.hpp"
 #include "core/number_claims.hpp"
 #include "core/partition.hpp"
@@ -56,6 +57,7 @@ class Attachment {
   bool made_node_ = false;
   bool bound_ = false;
   bool lost_ = false;  // the device, to somebody who is not waited for
+  bool from_free_numbers_ = false;
   std::shared_ptr<void> keeps_alive_;
   DeviceSnapshot snapshot_;
   AttachmentRecord record_;
@@ -81,7 +83,15 @@ class LoopManager {
 
   // The same by another way to the same kernel: shares claims and records.
   LoopManager(LoopManager& other, LoopKernel& kernel)
-      : kernel_(kernel), records_(other.records_), claims_(other.claims_), avoided_(other.avoided_) {}
+      : kernel_(kernel),
+        records_(other.records_),
+        free_numbers_(other.free_numbers_),
+        claims_(other.claims_),
+        avoided_(other.avoided_) {}
+
+  // From here on a free number is found there, and where none is known a new one is made: for whoever follows
+  // the kernel's events, and keeps them true. Without, the kernel is asked. Borrowed.
+  void use_free_numbers(FreeNumbers& numbers) { free_numbers_ = &numbers; }
 
   // Never to be opened, though the kernel calls it free: what holds it makes every
   // open wait. Until forgiven.
@@ -99,6 +109,7 @@ class LoopManager {
 
   // `lost`: numbers that somebody else was seen to have won.
   bool open_free_node(const AttachRequest& request, Attachment& attachment, const std::set<unsigned>& lost);
+  int offer_number(LoopControl& control, Attachment& attachment, bool& fresh);
   bool is_taken(unsigned number) const;
   std::optional<unsigned> find_free_above(unsigned offered, const std::set<unsigned>& lost) const;
   bool configure(const AttachRequest& request, const BackingFile& file, unsigned block_size,
@@ -109,6 +120,7 @@ class LoopManager {
 
   LoopKernel& kernel_;
   AttachmentRecords* records_;
+  FreeNumbers* free_numbers_ = nullptr;
   std::shared_ptr<NumberClaims> claims_ = std::make_shared<NumberClaims>();
   std::shared_ptr<NumberClaims> avoided_ = std::make_shared<NumberClaims>();  // never released
   std::mutex allocation_;  // GET_FREE, open and lock: two threads would get one number

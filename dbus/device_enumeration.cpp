@@ -42,14 +42,17 @@ Task<void> DeviceEnumeration::look_at_all() { return look_at_attached_but({}); }
 
 Task<void> DeviceEnumeration::look_at_attached_but(std::set<unsigned> seen) {
   const auto list = [&kernel = follower_.loops_.kernel(), seen] {
-    std::vector<unsigned> attached;
+    std::set<unsigned> attached;
+    std::set<unsigned> free;
     for (const unsigned number : kernel.numbers()) {
-      if (!seen.contains(number) && kernel.has_attribute(number, "loop")) attached.push_back(number);
+      if (!seen.contains(number)) (kernel.has_attribute(number, "loop") ? attached : free).insert(number);
     }
-    return attached;
+    return std::pair(attached, free);
   };
-  const std::vector<unsigned> attached = co_await on_worker(follower_.scheduler_, kernel_lane, list);
-  std::set<unsigned> numbers(attached.begin(), attached.end());
+  auto [numbers, free] = co_await on_worker(follower_.scheduler_, kernel_lane, list);
+  // An operation at work on one says what became of it when it ends.
+  std::erase_if(free, [this](unsigned number) { return follower_.loops_.claims().claimed(number); });
+  follower_.free_numbers_.replace(std::move(free));
   for (const auto& [number, record] : follower_.unseen_) numbers.insert(number);
   for (const auto& [number, device] : follower_.registry_.devices()) {
     if (!seen.contains(number)) numbers.insert(number);

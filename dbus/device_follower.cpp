@@ -83,6 +83,7 @@ DeviceFollower::DeviceFollower(Scheduler& scheduler, TaskGroup& tasks, loop::Loo
       enumeration_(*this),
       looks_(scheduler),
       turns_(scheduler) {
+  loops_.use_free_numbers(free_numbers_);
   nodes_source_ = scheduler_.on_readable(nodes_.fd(), [this] { nodes_written(); });
 }
 
@@ -415,6 +416,8 @@ Task<bool> DeviceFollower::look_once(unsigned number) {
     co_await forgive_if_released(number);
     if (const auto done = overtaken(number, claims)) co_return *done;
     co_await withdraw(number);
+    if (const auto done = overtaken(number, claims)) co_return *done;
+    free_numbers_.note(number, loops_.kernel().has_attribute(number, "dev"));
     co_return true;
   }
   if (!sight->described && !is_silent(sight->disk_sequence())) {
@@ -449,6 +452,7 @@ void DeviceFollower::publish(Device device) {
   };
   if (const Device* known = registry_.find(number)) forget_if_other(known->snapshot.disk_sequence);
   if (const auto recorded = unseen_.extract(number)) forget_if_other(recorded.mapped().disk_sequence);
+  free_numbers_.note(number, false);
   registry_.publish(std::move(device));
 }
 

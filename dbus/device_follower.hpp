@@ -151,6 +151,7 @@ class DeviceFollower {
   loop::FileHelpers& helpers_;
   ObjectRegistry& registry_;
   PartitionQuota quota_;
+  loop::FreeNumbers free_numbers_;
   loop::BackingFileWatch backing_files_;
   loop::DeviceReader reader_;
   DeviceEnumeration enumeration_;

@@ -44,10 +44,7 @@ void refuse_other_wishes(const Device& device, const AttachOptions& options,
 
 FileDevices::FileDevices(const ObjectRegistry& registry, const loop::LoopKernel& kernel,
                          const loop::FileIdentity& file)
-    : kernel_(kernel) {
-  for (const auto& [number, device] : registry.devices()) {
-    if (loop::maps_file(device.snapshot, file)) devices_.push_back(&device);
-  }
+    : kernel_(kernel), devices_(registry.backed_by(file)) {
   std::sort(devices_.begin(), devices_.end(), [](const Device* a, const Device* b) {
     return a->snapshot.disk_sequence > b->snapshot.disk_sequence;
   });

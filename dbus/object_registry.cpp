@@ -88,6 +88,7 @@ void ObjectRegistry::publish(Device device) {
   withdraw(number);
   // Complete when it is announced, its partitions included.
   const Device& known = devices_.emplace(number, std::move(device)).first->second;
+  add_to_indices(known);
   for (RegistryListener* listener : listeners_) {
     listener->device_added(known);
     for (const auto& [partition, what] : known.partitions) listener->partition_added(known, partition);
@@ -103,6 +104,7 @@ void ObjectRegistry::withdraw(unsigned number) {
     known.partitions.erase(known.partitions.begin());
     for (RegistryListener* listener : listeners_) listener->partition_removed(known, partition);
   }
+  remove_from_indices(known);
   const Device gone = std::move(known);
   devices_.erase(found);
   for (RegistryListener* listener : listeners_) listener->device_removed(gone);
@@ -118,7 +120,9 @@ void ObjectRegistry::update(Device& known, Device&& now) {
   const std::vector<std::string> changed = differences(known, now);
   const bool other_terms = !(known.terms == now.terms);
   now.partitions = std::exchange(known.partitions, {});
+  remove_from_indices(known);
   known = std::move(now);
+  add_to_indices(known);
   if (other_terms) {
     for (RegistryListener* listener : listeners_) listener->terms_changed(known);
   }
@@ -163,29 +167,48 @@ const Device* ObjectRegistry::find(unsigned number) const {
   return found == devices_.end() ? nullptr : &found->second;
 }
 
+void ObjectRegistry::add_to_indices(const Device& device) {
+  const unsigned number = device.snapshot.number;
+  if (device.snapshot.identified) by_file_.emplace(device.snapshot.backing, number);
+  if (!device.snapshot.reference.empty()) by_reference_.emplace(device.snapshot.reference, number);
+  ++owned_[device.terms.owner];
+}
+
+void ObjectRegistry::remove_from_indices(const Device& device) {
+  const auto erase = [number = device.snapshot.number](auto& index, const auto& key) {
+    const auto [begin, end] = index.equal_range(key);
+    const auto entry = std::find_if(begin, end, [number](const auto& one) { return one.second == number; });
+    if (entry != end) index.erase(entry);
+  };
+  erase(by_file_, device.snapshot.backing);
+  erase(by_reference_, device.snapshot.reference);
+  if (--owned_[device.terms.owner] == 0) owned_.erase(device.terms.owner);
+}
+
+std::vector<const Device*> ObjectRegistry::found(const auto& range) const {
+  std::vector<const Device*> devices;
+  for (auto entry = range.first; entry != range.second; ++entry) devices.push_back(find(entry->second));
+  return devices;
+}
+
+std::vector<const Device*> ObjectRegistry::backed_by(const loop::FileIdentity& file) const {
+  return found(by_file_.equal_range(file));
+}
+
 std::vector<const Device*> ObjectRegistry::find_reference(const std::string& reference) const {
-  std::vector<const Device*> found;
-  for (const auto& [number, device] : devices_) {
-    if (device.snapshot.reference == reference) found.push_back(&device);
-  }
-  return found;
+  return found(by_reference_.equal_range(reference));
 }
 
 bool ObjectRegistry::has_loop_device_on_top(const Device& device) const {
-  const auto is_of_it = [&device](dev_t dev) {
-    return dev == device.snapshot.dev ||
-           std::any_of(device.partitions.begin(), device.partitions.end(),
-                       [dev](const auto& partition) { return partition.second.dev == dev; });
-  };
-  return std::any_of(devices_.begin(), devices_.end(), [&](const auto& entry) {
-    const loop::DeviceSnapshot& other = entry.second.snapshot;
-    return other.identified && other.backing.block_device && is_of_it(other.backing.dev);
-  });
+  const auto is_attached_to = [this](dev_t dev) { return by_file_.contains({true, dev, 0}); };
+  return is_attached_to(device.snapshot.dev) ||
+         std::any_of(device.partitions.begin(), device.partitions.end(),
+                     [&](const auto& partition) { return is_attached_to(partition.second.dev); });
 }
 
 size_t ObjectRegistry::count_owned_by(uid_t uid) const {
-  return static_cast<size_t>(std::count_if(devices_.begin(), devices_.end(),
-                                           [uid](const auto& d) { return d.second.terms.owner == uid; }));
+  const auto count = owned_.find(uid);
+  return count == owned_.end() ? 0 : count->second;
 }
 
 }  // namespace loopd

@@ -75,6 +75,9 @@ class ObjectRegistry {
   const Device* find(unsigned number) const;
   const std::map<unsigned, Device>& devices() const { return devices_; }
 
+  // Those that the file is attached to, as far as it is known what is.
+  std::vector<const Device*> backed_by(const loop::FileIdentity& file) const;
+
   // Those that have the reference: more than one where one is gone and its event is on its way.
   std::vector<const Device*> find_reference(const std::string& reference) const;
 
@@ -87,7 +90,15 @@ class ObjectRegistry {
   void update(Device& known, Device&& now);
   void update_partitions(Device& known, std::map<unsigned, Partition>&& now);
 
+  // What is asked for each attach: to go through thousands of devices would take as long as the rest of it.
+  void add_to_indices(const Device& device);
+  void remove_from_indices(const Device& device);
+  std::vector<const Device*> found(const auto& range) const;
+
   std::map<unsigned, Device> devices_;
+  std::multimap<loop::FileIdentity, unsigned> by_file_;
+  std::multimap<std::string, unsigned> by_reference_;
+  std::map<uid_t, size_t> owned_;
   std::set<RegistryListener*> listeners_;
 };
 

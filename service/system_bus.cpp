@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "service/system_bus.hpp"
 
-#include <algorithm>
 #include <cstdlib>
 #include <system_error>
 #include <utility>

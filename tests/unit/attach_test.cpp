@@ -13,12 +13,14 @@
 #include <cerrno>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "core/attachment_records.hpp"
 #include "core/error.hpp"
+#include "core/free_numbers.hpp"
 #include "core/loop_manager.hpp"
 #include "tests/fakes/fake_loop_kernel.hpp"
 #include "tests/support/image.hpp"
@@ -406,6 +408,50 @@ TEST_F(AnAttachment, IsRefusedWhereTheKernelForcesReadOnly) {
   const std::string before = kernel.describe();
   EXPECT_EQ(attach_error(kernel, plain_request()), Errc::not_writable);
   EXPECT_EQ(kernel.describe(), before);
+}
+
+// To ask the kernel for one goes through all devices there are.
+TEST_F(AnAttachment, TakesTheLowestNumberThatIsKnownToBeFree) {
+  FakeLoopKernel kernel;
+  kernel.fail_always(Call::get_free, EIO);
+  FreeNumbers known;
+  known.replace({5, 3});
+  LoopManager manager(kernel, &records_);
+  manager.use_free_numbers(known);
+  for (const unsigned number : {3U, 5U, 8U}) {  // the last is made, as none is known any more
+    Attachment attachment = manager.attach(plain_request());
+    EXPECT_EQ(attachment.snapshot().number, number);
+    attachment.commit();
+  }
+}
+
+TEST_F(AnAttachment, PassesOverKnownNumbersThatAreNotFreeAnyMore) {
+  FakeLoopKernel kernel;
+  kernel.foreign_attach(3);
+  FreeNumbers known;
+  known.replace({3, 70});  // which has no node any more
+  LoopManager manager(kernel, &records_);
+  manager.use_free_numbers(known);
+  for (int i = 0; i < 2; ++i) {
+    Attachment attachment = manager.attach(plain_request());
+    EXPECT_NE(attachment.snapshot().number, 3U);
+    EXPECT_TRUE(kernel.bound(attachment.snapshot().number));
+    attachment.commit();
+  }
+  EXPECT_FALSE(kernel.exists(70));
+  EXPECT_EQ(kernel.bound_numbers().size(), 3U);
+}
+
+TEST_F(AnAttachment, GivesAKnownNumberBackWhereNothingCameOfIt) {
+  FakeLoopKernel kernel;
+  kernel.fail_always(Call::configure, EIO);
+  FreeNumbers known;
+  known.replace({3});
+  LoopManager manager(kernel, &records_);
+  manager.use_free_numbers(known);
+  EXPECT_THROW(manager.attach(plain_request()), Error);
+  EXPECT_EQ(known.take(), 3U);
+  EXPECT_EQ(known.take(), std::nullopt);
 }
 
 TEST_F(AnAttachment, RepairsTheRangeThatLinux58Ignored) {
