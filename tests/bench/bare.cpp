@@ -5,10 +5,16 @@
 #include <linux/loop.h>
 #include <sys/ioctl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <iterator>
 #include <string>
 #include <system_error>
+#include <thread>
+#include <vector>
 
 #include "core/unique_fd.hpp"
 
@@ -17,6 +23,7 @@ namespace {
 
 constexpr int attempts = 64;
 constexpr auto patience = std::chrono::seconds(1);
+constexpr size_t deletions_at_once = 16;
 
 [[noreturn]] void fail(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
@@ -28,6 +35,15 @@ loop::UniqueFd open_control() {
   loop::UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
   if (!control) fail("/dev/loop-control");
   return control;
+}
+
+std::set<unsigned> node_numbers() {
+  std::set<unsigned> numbers;
+  for (const auto& disk : std::filesystem::directory_iterator("/sys/block")) {
+    unsigned number = 0;
+    if (std::sscanf(disk.path().filename().c_str(), "loop%u", &number) == 1) numbers.insert(number);
+  }
+  return numbers;
 }
 
 }  // namespace
@@ -59,6 +75,24 @@ void bare_delete_node(unsigned number) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   while (::ioctl(control.get(), LOOP_CTL_REMOVE, static_cast<long>(number)) < 0) {
     if (errno != EBUSY || std::chrono::steady_clock::now() > deadline) fail("LOOP_CTL_REMOVE");
+  }
+}
+
+NewNodes::NewNodes() : before_(node_numbers()) {}
+
+NewNodes::~NewNodes() {
+  const std::set<unsigned> now = node_numbers();
+  std::vector<unsigned> made;
+  std::set_difference(now.begin(), now.end(), before_.begin(), before_.end(), std::back_inserter(made));
+  // Side by side: the kernel waits for RCU for each.
+  const loop::UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
+  std::vector<std::jthread> threads;
+  for (size_t first = 0; first < deletions_at_once; ++first) {
+    threads.emplace_back([&made, &control, first] {
+      for (size_t i = first; i < made.size(); i += deletions_at_once) {
+        ::ioctl(control.get(), LOOP_CTL_REMOVE, static_cast<long>(made[i]));  // fails where it is in use
+      }
+    });
   }
 }
 

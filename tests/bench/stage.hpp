@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/bench/bare.hpp"
 #include "tests/bench/caller.hpp"
 #include "tests/bus/scratch.hpp"
 #include "tests/bus/stack.hpp"
@@ -55,6 +56,7 @@ class Stage {
   void attach_population(unsigned count);
   void start_udisks();
 
+  NewNodes new_nodes_;  // deleted when all below has ended
   std::unique_ptr<bus_test::Udev> udev_;
   std::unique_ptr<bus_test::Stack> stack_;
   std::unique_ptr<bus_test::UDisks> udisks_;
