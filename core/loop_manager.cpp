@@ -210,17 +210,15 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
       throw Error(Errc::failed, -r, "cannot open " + snapshot.dev_path());
     }
     if (r < 0) return false;
-    if (lock == 0) {
-      attachment.claim_ = claim(snapshot.number);
-      return true;
-    }
+    // Also while it is waited for: the kernel calls it free, and another thread would lock it first.
+    if (lock == 0 || request.number || fresh) attachment.claim_ = claim(snapshot.number);
+    if (lock == 0) return true;
   }
   if (!request.number && !fresh) {
     attachment.made_node_ = false;  // whoever has locked it is going to use it
     return false;
   }
   wait_for_lock(kernel_, *attachment.node_, snapshot.number);
-  attachment.claim_ = claim(snapshot.number);
   return true;
 }
 

@@ -438,7 +438,7 @@ void DeviceFollower::publish(loop::DeviceSight sight) {
     keep_description(*known, sight.examination);
   }
   Device device = device_of(std::move(sight.examination));
-  device.terms = same ? known->terms : std::move(sight.terms);
+  device.terms = same ? known->terms : sight.terms;
   watch_node(device);
   add_links(device, std::move(sight.links));
   publish(std::move(device));

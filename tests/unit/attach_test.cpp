@@ -442,6 +442,31 @@ TEST_F(AnAttachment, PassesOverKnownNumbersThatAreNotFreeAnyMore) {
   EXPECT_EQ(kernel.bound_numbers().size(), 3U);
 }
 
+// udev has it locked, and its event says that it is free.
+TEST_F(AnAttachment, KeepsTheNodeThatItMadeWhileItWaitsForItsLock) {
+  FakeLoopKernel kernel({{6, 18}, 0, true});
+  FreeNumbers known;
+  LoopManager manager(kernel, &records_);
+  manager.use_free_numbers(known);
+  std::optional<unsigned> made;
+  kernel.after(Call::add, [&](unsigned number) {
+    if (made) return;
+    made = number;
+    kernel.foreign_lock(number);
+  });
+  std::optional<Attachment> another;
+  kernel.before(Call::watch_use, [&](unsigned number) {
+    if (another) return;
+    kernel.foreign_lock(number, false);
+    known.note(number, true);
+    another.emplace(manager.attach(plain_request()));
+  });
+  Attachment attachment = manager.attach(plain_request());
+  EXPECT_EQ(attachment.snapshot().number, made);
+  ASSERT_TRUE(another);
+  EXPECT_NE(another->snapshot().number, made);
+}
+
 TEST_F(AnAttachment, GivesAKnownNumberBackWhereNothingCameOfIt) {
   FakeLoopKernel kernel;
   kernel.fail_always(Call::configure, EIO);
