@@ -8,12 +8,11 @@
 
 #include "core/record_reconciliation.hpp"
 #include "dbus/device_follower.hpp"
-#include "dbus/look_lanes.hpp"
+#include "dbus/work_lanes.hpp"
 
 namespace loopd {
 namespace {
 
-constexpr WorkLane kernel_lane{0, false};
 constexpr WorkLane file_lane{0, true};
 
 // There is no more to be seen of it.

@@ -10,17 +10,12 @@
 #include "core/holders.hpp"
 #include "core/node_deletion.hpp"
 #include "core/partitioning.hpp"
-#include "dbus/look_lanes.hpp"
+#include "dbus/work_lanes.hpp"
 
 namespace loopd {
 namespace {
 
 using namespace std::chrono_literals;
-
-constexpr WorkLane kernel_lane{0, false};
-
-// The same for looks that do wait for such a server: they hold up none of the others.
-constexpr WorkLane server_lane{static_cast<uid_t>(-2), true};
 
 constexpr const WorkLane& lane_of(const loop::AttachmentTerms& terms) {
   return terms.served_locally ? look_lane : server_lane;

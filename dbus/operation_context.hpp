@@ -19,6 +19,7 @@
 #include "dbus/scheduler.hpp"
 #include "dbus/task.hpp"
 #include "dbus/user_counts.hpp"
+#include "dbus/work_lanes.hpp"
 
 namespace loopd {
 
@@ -35,9 +36,6 @@ struct Limits {
   unsigned file_calls_per_user = 64;                // under way, that touch a backing file; nor here
   std::chrono::milliseconds file_patience{15'000};  // for a backing file's server; clients wait 25 s
 };
-
-// Of work that waits for the kernel alone, whoever wants it.
-inline constexpr WorkLane kernel_lane{0, false};
 
 // What the kernel says of every user that a user namespace has no mapping for:
 // many people, so never an owner.
