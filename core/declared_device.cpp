@@ -100,7 +100,6 @@ void check_overlap(LoopManager& manager, const AttachRequest& request, const Fil
     auto found = identify(kernel, number);
     if (!found || !found->served_locally || !examine(kernel, *found)) continue;
     if (!conflicts(found->snapshot, range, request.read_only)) continue;
-    found->partitions.clear();  // only the file is of interest
     if (!describe(kernel, *found) || !maps_file(found->snapshot, file)) continue;
     const DeviceSnapshot& other = found->snapshot;
     throw Error(Errc::overlap, other.dev_path() + " maps " + range_of(other.offset, other.size_limit).text() +

@@ -9,10 +9,11 @@ std::optional<DeviceSight> DeviceReader::see(const DeviceQuestion& question) con
   const LoopKernel& kernel = loops_.kernel();
   auto examination = identify(kernel, question.number, question.known_sequence);
   if (!examination) return std::nullopt;
+  if (question.may_have_partitions) examination->partitions = known_partitions(kernel, question.number);
   DeviceSight sight;
   sight.terms = terms_of(*examination, question);
   sight.examination = std::move(*examination);
-  if (question.symlinks_of) sight.links = question.symlinks_of(question.number);
+  if (question.symlinks_of) sight.symlinks = question.symlinks_of(question.number);
   const bool silent = question.silent.contains(sight.disk_sequence());
   if (question.ask_device && sight.terms.served_locally && !silent) {
     describe(sight);

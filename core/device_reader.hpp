@@ -20,9 +20,9 @@ namespace loop {
 struct DeviceSight {
   Examination examination;
   AttachmentTerms terms;
-  std::vector<std::string> links;  // udev's, where they were asked for
-  bool described = false;          // by the device itself, too
-  bool stale = false;              // it was another attachment by then
+  std::optional<std::vector<std::string>> symlinks;  // udev's; nothing where they were not asked for
+  bool described = false;                            // by the device itself, too
+  bool stale = false;                                // it was another attachment by then
 
   uint64_t disk_sequence() const { return examination.snapshot.disk_sequence; }
 };
@@ -36,6 +36,8 @@ struct DeviceQuestion {
   // Also the device itself, where the kernel alone serves its file. Of these attachments not even then.
   bool ask_device = true;
   std::set<uint64_t> silent;
+  // False: it is known to have none.
+  bool may_have_partitions = true;
   // udev's links to a device; null where they are not wanted.
   std::function<std::vector<std::string>(unsigned number)> symlinks_of;
 };

@@ -61,7 +61,7 @@ std::optional<Examination> identify(const LoopKernel& kernel, unsigned number, u
   if (!snapshot) return std::nullopt;
   const bool is_known = known != 0 && snapshot->disk_sequence == known;
   const bool local = is_known || is_path_served_locally(snapshot->backing_file);
-  return Examination{std::move(*snapshot), known_partitions(kernel, number), local};
+  return Examination{std::move(*snapshot), {}, local};
 }
 
 bool examine(const LoopKernel& kernel, Examination& examination) {

@@ -19,10 +19,10 @@ struct Examination {
   bool complete = false;       // all of the snapshot has been read
 };
 
-// Which attachment it is, its backing file, and its partitions: what tells who is to be asked for the rest.
-// Sysfs alone, which never waits for the backing file's server. Nothing where no file is attached. `known` is
-// the disk sequence of an attachment of which the caller knows how its file is served: for that one the mount
-// table, which may be long, is not read.
+// Which attachment it is, and its backing file: what tells who is to be asked for the rest. Sysfs alone,
+// which never waits for the backing file's server. Nothing where no file is attached. Partitions are for the
+// caller to list, where they are of interest. `known` is the disk sequence of an attachment of which the
+// caller knows how its file is served: for that one the mount table, which may be long, is not read.
 std::optional<Examination> identify(const LoopKernel& kernel, unsigned number, uint64_t known = 0);
 
 // The rest, from sysfs. False where the device is not that attachment any more.

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "core/loop_kernel.hpp"
@@ -46,6 +47,7 @@ class HelperKernel final : public LoopKernel {
   std::vector<PartitionExtent> partitions(unsigned number) const override {
     return local_.partitions(number);
   }
+  std::set<unsigned> partitioned() const override { return local_.partitioned(); }
   std::pair<int, int> version() const override { return local_.version(); }
   unsigned static_devices() const override { return local_.static_devices(); }
 

@@ -23,6 +23,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "core/device_name.hpp"
@@ -318,6 +319,16 @@ class LinuxLoopKernel final : public LoopKernel {
                        std::strtoull(size->c_str(), nullptr, 10) * sysfs_sector});
     });
     std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.number < b.number; });
+    return found;
+  }
+
+  std::set<unsigned> partitioned() const override {
+    std::set<unsigned> found;
+    each_entry(sys_ + "/class/block", [&](const char* name) {
+      unsigned number = 0;
+      unsigned partition = 0;
+      if (std::sscanf(name, "loop%up%u", &number, &partition) == 2) found.insert(number);
+    });
     return found;
   }
 

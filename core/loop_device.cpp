@@ -52,6 +52,7 @@ struct __attribute__((visibility("hidden"))) LoopDevice::State {
     const std::string name = kernel_name(number());
     auto found = identify(kernel(), number());
     if (!found) throw Error(Errc::not_attached, name + ": is not attached any more");
+    found->partitions = known_partitions(kernel(), number());
     if (found->snapshot.disk_sequence != disk_sequence() || !describe(kernel(), *found)) {
       throw Error(Errc::stale, name + ": is another attachment by now");
     }

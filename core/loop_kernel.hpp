@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -110,6 +111,9 @@ class LoopKernel {
 
   // Partitions that the kernel knows now, by number.
   virtual std::vector<PartitionExtent> partitions(unsigned number) const = 0;
+
+  // The devices that have any, by one list of all.
+  virtual std::set<unsigned> partitioned() const = 0;
 
   // 5.8 as {5, 8}.
   virtual std::pair<int, int> version() const = 0;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <exception>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "core/record_reconciliation.hpp"
@@ -26,15 +27,27 @@ Task<void> DeviceEnumeration::start() {
   if (follower_.loops_.records()) {
     const auto work = [&loops = follower_.loops_, &helpers = follower_.helpers_] {
       loop::undo_unfinished_attaches(loops, helpers);
-      return loops.records()->sequences();
+      return std::pair(loops.records()->sequences(), loops.kernel().partitioned());
     };
-    std::vector<uint64_t> recorded = co_await on_worker(follower_.scheduler_, file_lane, work);
+    auto [recorded, partitioned] = co_await on_worker(follower_.scheduler_, file_lane, work);
+    partitioned_ = std::move(partitioned);
     co_await look_in_batches(std::move(recorded), &DeviceEnumeration::look_at_recorded,
                              &DeviceEnumeration::look_at_record);
   }
   std::set<unsigned> seen;
   for (const auto& [number, device] : follower_.registry_.devices()) seen.insert(number);
   co_await look_at_attached_but(std::move(seen));
+}
+
+Task<void> DeviceEnumeration::add_symlinks() {
+  follower_.asks_for_symlinks_ = true;
+  if (follower_.has_udev_) {
+    std::vector<unsigned> numbers;
+    for (const auto& [number, device] : follower_.registry_.devices()) numbers.push_back(number);
+    co_await look_in_batches(std::move(numbers), &DeviceEnumeration::add_symlinks_to,
+                             &DeviceEnumeration::look_at_number);
+  }
+  follower_.registry_.know_symlinks();
 }
 
 Task<void> DeviceEnumeration::look_at_all() { return look_at_attached_but({}); }
@@ -46,9 +59,10 @@ Task<void> DeviceEnumeration::look_at_attached_but(std::set<unsigned> seen) {
     for (const unsigned number : kernel.numbers()) {
       if (!seen.contains(number)) (kernel.has_attribute(number, "loop") ? attached : free).insert(number);
     }
-    return std::pair(attached, free);
+    return std::tuple(attached, free, kernel.partitioned());
   };
-  auto [numbers, free] = co_await on_worker(follower_.scheduler_, kernel_lane, list);
+  auto [numbers, free, partitioned] = co_await on_worker(follower_.scheduler_, kernel_lane, list);
+  partitioned_ = std::move(partitioned);
   // An operation at work on one says what became of it when it ends.
   std::erase_if(free, [this](unsigned number) { return follower_.loops_.claims().claimed(number); });
   follower_.free_numbers_.replace(std::move(free));
@@ -87,9 +101,9 @@ Task<void> DeviceEnumeration::look_in_batches(
 }
 
 // Nothing of any, where one does not answer or there is nothing to look with.
-template <typename Work>
-Task<DeviceEnumeration::Sights> DeviceEnumeration::see_many(Work work, size_t count) {
-  Sights sights(count);
+template <typename Seen, typename Work>
+Task<std::vector<std::optional<Seen>>> DeviceEnumeration::see_many(Work work, size_t count) {
+  std::vector<std::optional<Seen>> sights(count);
   try {
     sights = co_await on_worker(follower_.scheduler_, look_lane, work, Clock::now() + describe_patience);
   } catch (const std::exception&) {
@@ -100,7 +114,7 @@ Task<DeviceEnumeration::Sights> DeviceEnumeration::see_many(Work work, size_t co
 
 Task<std::vector<uint64_t>> DeviceEnumeration::look_at_recorded(std::vector<uint64_t> sequences) {
   const auto work = [&reader = follower_.reader_, &records = *follower_.loops_.records(), sequences,
-                     links = follower_.symlinks_of_] {
+                     partitioned = partitioned_] {
     Sights sights;
     for (const uint64_t sequence : sequences) {
       auto& sight = sights.emplace_back();
@@ -110,11 +124,11 @@ Task<std::vector<uint64_t>> DeviceEnumeration::look_at_recorded(std::vector<uint
       sight = reader.see({.number = record->number,
                           .known_sequence = sequence,
                           .known_terms = *record,
-                          .symlinks_of = links});
+                          .may_have_partitions = partitioned.contains(record->number)});
     }
     return sights;
   };
-  auto sights = co_await see_many(work, sequences.size());
+  auto sights = co_await see_many<loop::DeviceSight>(work, sequences.size());
   std::vector<uint64_t> others;
   for (size_t i = 0; i < sequences.size(); ++i) {
     if (!is_whole(sights[i]) || sights[i]->disk_sequence() != sequences[i]) {
@@ -137,6 +151,29 @@ Task<void> DeviceEnumeration::look_at_record(uint64_t disk_sequence) {
   co_await follower_.look(number);
 }
 
+Task<std::vector<unsigned>> DeviceEnumeration::add_symlinks_to(std::vector<unsigned> numbers) {
+  std::vector<uint64_t> sequences;
+  for (const unsigned number : numbers) {
+    const Device* device = follower_.registry_.find(number);
+    sequences.push_back(device == nullptr ? 0 : device->snapshot.disk_sequence);
+  }
+  const auto work = [symlinks_of = follower_.symlinks_of_, numbers] {
+    std::vector<std::optional<Symlinks>> found;
+    for (const unsigned number : numbers) found.emplace_back(symlinks_of(number));
+    return found;
+  };
+  auto found = co_await see_many<Symlinks>(work, numbers.size());
+  std::vector<unsigned> others;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    if (found[i]) {
+      follower_.registry_.add_symlinks(numbers[i], sequences[i], std::move(*found[i]));
+    } else {
+      others.push_back(numbers[i]);
+    }
+  }
+  co_return others;
+}
+
 Task<void> DeviceEnumeration::look_at_number(unsigned number) { return follower_.look(number); }
 
 Task<std::vector<unsigned>> DeviceEnumeration::look_at_numbers(std::vector<unsigned> numbers) {
@@ -156,13 +193,14 @@ Task<std::vector<unsigned>> DeviceEnumeration::look_at_numbers(std::vector<unsig
     }
     claims.emplace(number, follower_.loops_.claims().count(number));
     questions.push_back(follower_.question_of(number));
+    questions.back().may_have_partitions = partitioned_.contains(number);
   }
   const auto work = [&reader = follower_.reader_, questions] {
     Sights sights;
     for (const loop::DeviceQuestion& question : questions) sights.push_back(reader.see(question));
     return sights;
   };
-  auto sights = co_await see_many(work, questions.size());
+  auto sights = co_await see_many<loop::DeviceSight>(work, questions.size());
   for (size_t i = 0; i < questions.size(); ++i) {
     const unsigned number = questions[i].number;
     if (follower_.overtaken(number, claims.at(number))) continue;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "core/device_reader.hpp"
@@ -23,26 +24,33 @@ class DeviceEnumeration {
   // the midst of is undone, and the records of what is gone are erased.
   Task<void> start();
 
+  // udev's links to those that were there at the start. libudev needs longer for them than the look at the
+  // device takes, and most calls can do without.
+  Task<void> add_symlinks();
+
   // As after lost events.
   Task<void> look_at_all();
 
  private:
   using Sights = std::vector<std::optional<loop::DeviceSight>>;
+  using Symlinks = std::vector<std::string>;
 
   // `look_at_many` returns those that are to be looked at by themselves.
   template <typename Key>
   Task<void> look_in_batches(std::vector<Key> keys,
                              Task<std::vector<Key>> (DeviceEnumeration::*look_at_many)(std::vector<Key>),
                              Task<void> (DeviceEnumeration::*look_at_one)(Key));
-  template <typename Work>
-  Task<Sights> see_many(Work work, size_t count);
+  template <typename Seen, typename Work>
+  Task<std::vector<std::optional<Seen>>> see_many(Work work, size_t count);
   Task<std::vector<uint64_t>> look_at_recorded(std::vector<uint64_t> sequences);
   Task<void> look_at_record(uint64_t disk_sequence);
   Task<void> look_at_attached_but(std::set<unsigned> seen);
   Task<std::vector<unsigned>> look_at_numbers(std::vector<unsigned> numbers);
   Task<void> look_at_number(unsigned number);
+  Task<std::vector<unsigned>> add_symlinks_to(std::vector<unsigned> numbers);
 
   DeviceFollower& follower_;
+  std::set<unsigned> partitioned_;  // devices, when it began; of partitions that come later events tell
 };
 
 }  // namespace loopd

@@ -326,7 +326,7 @@ loop::DeviceQuestion DeviceFollower::question_of(unsigned number) const {
     question.known_sequence = known->snapshot.disk_sequence;
     question.known_terms = known->terms;
   }
-  if (!links_.contains(number)) question.symlinks_of = symlinks_of_;
+  if (asks_for_symlinks_ && !links_.contains(number)) question.symlinks_of = symlinks_of_;
   return question;
 }
 
@@ -432,10 +432,11 @@ void DeviceFollower::publish(loop::DeviceSight sight) {
   } else if (same) {
     keep_description(*known, sight.examination);
   }
+  std::vector<std::string> symlinks = symlinks_of(sight, same ? known : nullptr);
   Device device = device_of(std::move(sight.examination));
   device.terms = same ? known->terms : sight.terms;
+  device.symlinks = std::move(symlinks);
   watch_node(device);
-  add_links(device, std::move(sight.links));
   publish(std::move(device));
 }
 
@@ -470,15 +471,18 @@ void DeviceFollower::forget(uint64_t disk_sequence) {
   silent_.erase(disk_sequence);
 }
 
-void DeviceFollower::add_links(Device& device, std::vector<std::string> otherwise) const {
-  const auto links = links_.find(device.snapshot.number);
-  if (links == links_.end()) {
-    device.symlinks = std::move(otherwise);
-    return;
+// By udev's last event, by the look, or as it was known before.
+std::vector<std::string> DeviceFollower::symlinks_of(const loop::DeviceSight& sight,
+                                                     const Device* same) const {
+  const auto links = links_.find(sight.examination.snapshot.number);
+  if (links != links_.end()) {
+    // Links of the attachment before are none of this one.
+    const uint64_t sequence = links->second.disk_sequence;
+    if (sequence == 0 || sequence == sight.disk_sequence()) return links->second.paths;
+    return {};
   }
-  // Links of the attachment before are none of this one.
-  const uint64_t sequence = links->second.disk_sequence;
-  if (sequence == 0 || sequence == device.snapshot.disk_sequence) device.symlinks = links->second.paths;
+  if (sight.symlinks) return *sight.symlinks;
+  return same != nullptr ? same->symlinks : std::vector<std::string>();
 }
 
 // What an attachment of this service leaves on the number when somebody else
@@ -541,6 +545,8 @@ Task<bool> DeviceFollower::wait_for_udev(unsigned number, uint64_t disk_sequence
 }
 
 Task<void> DeviceFollower::start() { return enumeration_.start(); }
+
+Task<void> DeviceFollower::add_symlinks() { return enumeration_.add_symlinks(); }
 
 Task<void> DeviceFollower::enumerate() { return enumeration_.look_at_all(); }
 

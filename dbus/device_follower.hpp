@@ -63,6 +63,9 @@ class DeviceFollower {
   // was killed in the midst of is undone.
   Task<void> start();
 
+  // After that: adds udev's links, where a udev runs.
+  Task<void> add_symlinks();
+
   // Makes the registry equal to the kernel, as after lost events.
   Task<void> enumerate();
 
@@ -143,7 +146,7 @@ class DeviceFollower {
   Task<void> withdraw(unsigned number);
   std::optional<bool> overtaken(unsigned number, uint64_t claims);
   Task<void> clean_up(unsigned number, loop::AttachmentRecord record);
-  void add_links(Device& device, std::vector<std::string> otherwise) const;
+  std::vector<std::string> symlinks_of(const loop::DeviceSight& sight, const Device* same) const;
 
   Scheduler& scheduler_;
   TaskGroup& tasks_;
@@ -163,6 +166,7 @@ class DeviceFollower {
   NumberLocks turns_;  // of looks, so that there are not too many at once
   Symlinks symlinks_of_;
   bool has_udev_ = false;
+  bool asks_for_symlinks_ = false;  // not at the start: see add_symlinks()
   std::function<void()> drain_early_events_;
   std::map<unsigned, uint64_t> noted_;  // changed, and not looked at since: by the last change
   uint64_t notes_ = 0;

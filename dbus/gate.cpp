@@ -16,6 +16,7 @@
 #include "core/unique_fd.hpp"
 #include "dbus/method_table.hpp"
 #include "dbus/names.hpp"
+#include "dbus/object_path.hpp"
 #include "dbus/reply_limit.hpp"
 
 namespace loopd {
@@ -25,6 +26,10 @@ namespace {
 // leave out the interface.
 constexpr std::array<std::string_view, 7> standard_members{
     "Get", "GetAll", "Set", "Introspect", "Ping", "GetMachineId", "GetManagedObjects"};
+
+// Of calls, small ones, for as long as the first look at thousands of devices takes. sd-bus takes as many of
+// a peer in one moment.
+constexpr size_t most_waiting = 1024;
 
 std::string_view text(const char* string) { return string ? string : std::string_view(); }
 
@@ -105,6 +110,28 @@ bool asks_for_all_objects(sd_bus_message* message) {
          text(sd_bus_message_get_path(message)) == root_path;
 }
 
+bool has_signature(sd_bus_message* message, std::string_view signature) {
+  return text(sd_bus_message_get_signature(message, 1)) == signature;
+}
+
+bool tells_symlinks(sd_bus_message* message) {
+  if (asks_for_all_objects(message)) return has_signature(message, "");
+  if (!parse_path(text(sd_bus_message_get_path(message)))) return false;
+  const auto member = text(sd_bus_message_get_member(message));
+  const char* interface = nullptr;
+  const char* property = nullptr;
+  bool tells = false;
+  if (member == "GetAll" && has_signature(message, "s")) {
+    tells = sd_bus_message_read(message, "s", &interface) > 0 &&
+            (text(interface).empty() || text(interface) == device_interface);
+  } else if (member == "Get" && has_signature(message, "ss")) {
+    tells = sd_bus_message_read(message, "ss", &interface, &property) > 0 &&
+            text(interface) == device_interface && text(property) == "Symlinks";
+  }
+  sd_bus_message_rewind(message, 1);
+  return tells;
+}
+
 }  // namespace
 
 int Gate::on_message(sd_bus_message* message, void* self, sd_bus_error*) {
@@ -118,14 +145,19 @@ int Gate::on_message(sd_bus_message* message, void* self, sd_bus_error*) {
                                std::string(member).c_str());
     return 1;
   }
-  if (asks_for_all_objects(message) && !static_cast<Gate*>(self)->check_size(message)) return 1;
+  auto* gate = static_cast<Gate*>(self);
+  if (!gate->hooks_.knows_symlinks() && tells_symlinks(message)) {
+    gate->hold(message);
+    return 1;
+  }
+  if (asks_for_all_objects(message) && !gate->check_size(message)) return 1;
   return check_descriptor(message) && check_values(message) ? 0 : 1;
 }
 
 // Nothing is thrown into libsystemd.
 bool Gate::check_size(sd_bus_message* message) const {
   try {
-    const size_t bytes = managed_size_();
+    const size_t bytes = hooks_.managed_size();
     if (bytes <= most_reply_bytes) return true;
     sd_bus_reply_method_errorf(message, error_name::limits_exceeded, "%s", too_large(bytes).c_str());
   } catch (const std::exception& error) {
@@ -134,7 +166,24 @@ bool Gate::check_size(sd_bus_message* message) const {
   return false;
 }
 
-Gate::Gate(sd_bus* bus, std::function<size_t()> managed_size) : managed_size_(std::move(managed_size)) {
+void Gate::hold(sd_bus_message* message) {
+  if (waiting_.size() < most_waiting) {
+    waiting_.emplace_back(sd_bus_message_ref(message));
+    return;
+  }
+  sd_bus_reply_method_errorf(message, error_name::limits_exceeded,
+                             "the service has just started, and %zu calls wait already", most_waiting);
+}
+
+// Each passes this gate once more.
+void Gate::let_in() {
+  for (const Message& message : std::exchange(waiting_, {})) {
+    // Who has gone meanwhile waits for no answer.
+    sd_bus_enqueue_for_read(bus_, message.get());
+  }
+}
+
+Gate::Gate(sd_bus* bus, Hooks hooks) : bus_(bus), hooks_(std::move(hooks)) {
   sd_bus_slot* slot = nullptr;
   const int r = sd_bus_add_filter(bus, &slot, on_message, this);
   slot_.reset(slot);

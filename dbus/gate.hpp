@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
+#include <vector>
 
 #include "dbus/bus_slot.hpp"
 
@@ -14,20 +16,36 @@ namespace loopd {
 // the method table is answered UnknownMethod, one with an argument that can't be
 // read, as a handle that names no descriptor of the message, InvalidArgs, and
 // GetManagedObjects, which sd-bus serves by itself, LimitsExceeded where the bus would cut
-// us off for the reply. Everything else passes.
+// us off for the reply. What tells udev's links waits until they are known. Everything else passes.
 class Gate {
  public:
-  // `bus` must outlive it. `managed_size` tells how many bytes all objects are now, about; it is
-  // called while the message is dispatched. Throws sdbus::Error.
-  Gate(sd_bus* bus, std::function<size_t()> managed_size);
+  // Both are called while a message is dispatched.
+  struct Hooks {
+    std::function<size_t()> managed_size;  // how many bytes all objects are now, about
+    std::function<bool()> knows_symlinks;
+  };
+
+  // `bus` must outlive it. Throws sdbus::Error.
+  Gate(sd_bus* bus, Hooks hooks);
   Gate(const Gate&) = delete;
   Gate& operator=(const Gate&) = delete;
 
+  // To be called when the links are known: those that waited for them are dispatched again.
+  void let_in();
+
  private:
+  struct Unref {
+    void operator()(sd_bus_message* message) const { sd_bus_message_unref(message); }
+  };
+  using Message = std::unique_ptr<sd_bus_message, Unref>;
+
   static int on_message(sd_bus_message* message, void* self, sd_bus_error* error);
   bool check_size(sd_bus_message* message) const;
+  void hold(sd_bus_message* message);
 
-  std::function<size_t()> managed_size_;
+  sd_bus* bus_;
+  Hooks hooks_;
+  std::vector<Message> waiting_;
   BusSlot slot_;
 };
 

@@ -115,6 +115,18 @@ void ObjectRegistry::withdraw(unsigned number, uint64_t disk_sequence) {
   if (known != nullptr && known->snapshot.disk_sequence == disk_sequence) withdraw(number);
 }
 
+void ObjectRegistry::add_symlinks(unsigned number, uint64_t disk_sequence,
+                                  std::vector<std::string> symlinks) {
+  const auto found = devices_.find(number);
+  if (found == devices_.end() || found->second.snapshot.disk_sequence != disk_sequence) return;
+  if (found->second.symlinks.empty()) found->second.symlinks = std::move(symlinks);
+}
+
+void ObjectRegistry::know_symlinks() {
+  if (std::exchange(knows_symlinks_, true)) return;
+  for (RegistryListener* listener : listeners_) listener->symlinks_are_known();
+}
+
 void ObjectRegistry::update(Device& known, Device&& now) {
   std::map<unsigned, Partition> partitions = std::exchange(now.partitions, {});
   const std::vector<std::string> changed = differences(known, now);

@@ -55,6 +55,8 @@ class RegistryListener {
   virtual void partition_removed(const Device& device, unsigned partition) = 0;
   virtual void partition_changed(const Device& device, unsigned partition,
                                  const std::vector<std::string>& properties) = 0;
+  // All that was there at the start has its links by now.
+  virtual void symlinks_are_known() {}
 };
 
 // The devices that are published. A mirror of the kernel's state, never a source
@@ -71,6 +73,13 @@ class ObjectRegistry {
   void publish(Device device);
   void withdraw(unsigned number);
   void withdraw(unsigned number, uint64_t disk_sequence);  // that attachment alone
+
+  // What is there at the start is published without udev's links, which take longer to find than all the
+  // rest. Until they are known nobody is told of any (Gate), so that to add them is no change. Links that
+  // the attachment has already stay.
+  void add_symlinks(unsigned number, uint64_t disk_sequence, std::vector<std::string> symlinks);
+  void know_symlinks();  // of all
+  bool knows_symlinks() const { return knows_symlinks_; }
 
   const Device* find(unsigned number) const;
   const std::map<unsigned, Device>& devices() const { return devices_; }
@@ -100,6 +109,7 @@ class ObjectRegistry {
   std::multimap<std::string, unsigned> by_reference_;
   std::map<uid_t, size_t> owned_;
   std::set<RegistryListener*> listeners_;
+  bool knows_symlinks_ = false;
 };
 
 }  // namespace loopd

@@ -75,7 +75,8 @@ void tell_removal(sd_bus* bus, const std::string& path, const char* interface) {
 ObjectTree::ObjectTree(sdbus::IConnection& connection, sd_bus* bus, const ServiceParts& parts,
                        std::function<Task<Caller>()> caller, std::function<std::shared_ptr<void>()> alive)
     : bus_(bus),
-      gate_(bus, [this] { return managed_size(); }),
+      gate_(bus, {[this] { return managed_size(); },
+                  [this] { return context_.operations.registry().knows_symlinks(); }}),
       context_{parts, std::move(caller), [this] { return question(); }, std::move(alive)},
       manager_(connection, context_),
       devices_(bus, context_),
@@ -167,6 +168,8 @@ void ObjectTree::count_changed() {
     }
   });
 }
+
+void ObjectTree::symlinks_are_known() { gate_.let_in(); }
 
 void ObjectTree::device_changed(const Device& device, const std::vector<std::string>& properties) {
   tell_change(bus_, device.path(), device_interface, properties);

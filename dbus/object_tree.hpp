@@ -47,6 +47,7 @@ class ObjectTree final : private RegistryListener {
   void partition_removed(const Device& device, unsigned partition) override;
   void partition_changed(const Device& device, unsigned partition,
                          const std::vector<std::string>& properties) override;
+  void symlinks_are_known() override;
 
   sd_bus* bus_;
   uint64_t message_id_ = 0;  // of the message that has these two

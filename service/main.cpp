@@ -166,12 +166,14 @@ class Service {
       // Meanwhile the bus takes us in.
       bus_.connect({.connected = [this](const auto& connection) { check_leases(connection); },
                     .named = [this](int error) { named(error); }});
-      // Nobody is served before the tree is complete: who finds us finds all.
+      // Nobody is served before the tree is complete: who finds us finds all. Who asks for udev's links
+      // before they are added waits for them.
       co_await follower_.start();
       co_await operations_.removing().end_private_leases();
       for (loop::UniqueFd& socket : std::exchange(listeners_, {})) peers_.listen(std::move(socket));
       bus_.serve();
       lifecycle_.started();
+      co_await follower_.add_symlinks();
     } catch (const std::exception& error) {
       log::error(error.what());
       lifecycle_.fail();

@@ -7,10 +7,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <map>
 #include <sstream>
 #include <system_error>
 
@@ -120,6 +123,67 @@ TEST_F(Idle, TheServiceEndsWhenItsClientsHaveLeftAndTheNextCallStartsIt) {
   EXPECT_TRUE(client->has_object(object));
   EXPECT_EQ(starts(), 2U) << log();
   EXPECT_TRUE(succeeds(client->device(object, "Remove")));
+}
+
+// A service that has just started finds udev's links after everything else, and some calls do not wait for
+// them.
+TEST_F(Idle, TheFirstCallsAreToldAllOfUdevsLinks) {
+  constexpr unsigned devices = 64;  // for longer than it takes to get to the service's name
+  start_bus("20ms");
+  const auto observer = connect();
+  const ScratchFile file(MiB);
+  std::map<std::string, std::vector<std::string>> links;
+  {
+    const auto client = connect();
+    for (unsigned i = 0; i < devices; ++i) {
+      const Reply attached = client->attach(file.fd(), {{"read-only", boolean(true)}});
+      ASSERT_TRUE(succeeds(attached)) << log();
+      links[attached.values.at(0).text];
+    }
+    run({"udevadm", "settle", "--timeout=20"});
+    for (auto& [object, found] : links) {
+      const std::string query = "--query=symlink";
+      const std::string said =
+          run({"udevadm", "info", query, "--root", "--name=" + node_of(number_of(object))}).output;
+      std::istringstream words(said);
+      found.assign(std::istream_iterator<std::string>(words), {});
+      std::sort(found.begin(), found.end());
+    }
+  }
+  ASSERT_FALSE(links.begin()->second.empty()) << "udev makes no links to loop devices";
+  ASSERT_TRUE(observer->wait_for_name(service_name, false)) << log();
+  const std::string& last = links.rbegin()->first;
+  const auto client = connect();
+  const auto start_property_call = [&](const std::string& member, std::vector<Value> arguments) {
+    return client->start({.object = last,
+                          .interface = properties_interface,
+                          .member = member,
+                          .arguments = std::move(arguments)});
+  };
+  const auto property = start_property_call("Get", {text(device_interface), text("Symlinks")});
+  const auto properties = start_property_call("GetAll", {text(device_interface)});
+  const auto of_all_interfaces = start_property_call("GetAll", {text("")});
+  const Reply managed = client->managed_objects();
+  ASSERT_TRUE(succeeds(managed));
+  for (const auto& [object, found] : links) {
+    EXPECT_EQ(managed.values.at(0).at(object).at(device_interface).at("Symlinks").texts(), found) << object;
+  }
+  for (const auto& answer : {property, properties, of_all_interfaces}) {
+    ASSERT_TRUE(client->wait_for([&] { return answer->has_value(); }));
+    ASSERT_TRUE(succeeds(**answer));
+  }
+  EXPECT_EQ((*property)->values.at(0).texts(), links[last]);
+  EXPECT_EQ((*properties)->values.at(0).at("Symlinks").texts(), links[last]);
+  EXPECT_EQ((*of_all_interfaces)->values.at(0).at("Symlinks").texts(), links[last]);
+  EXPECT_EQ(starts(), 2U) << log();
+  std::vector<std::shared_ptr<std::optional<Reply>>> removals;  // at once: the kernel deletes nodes together
+  for (const auto& [object, found] : links) {
+    removals.push_back(client->start({.object = object, .interface = device_interface, .member = "Remove"}));
+  }
+  for (const auto& removal : removals) {
+    ASSERT_TRUE(client->wait_for([&] { return removal->has_value(); }));
+    EXPECT_TRUE(succeeds(**removal));
+  }
 }
 
 TEST_F(Idle, TheServiceStaysForAClientThatHasCalled) {

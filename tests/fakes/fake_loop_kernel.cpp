@@ -538,6 +538,15 @@ std::vector<PartitionExtent> FakeLoopKernel::partitions(unsigned number) const {
   return found;
 }
 
+std::set<unsigned> FakeLoopKernel::partitioned() const {
+  const std::lock_guard lock(mutex_);
+  std::set<unsigned> found;
+  for (const auto& [number, device] : devices_) {
+    if (!device->partitions.empty()) found.insert(number);
+  }
+  return found;
+}
+
 void FakeLoopKernel::restart_counting() {
   const std::lock_guard lock(mutex_);
   log_.clear();

@@ -69,6 +69,7 @@ class FakeLoopKernel : public LoopKernel {
   std::optional<std::string> attribute(unsigned number, const char* name) const override;
   bool has_attribute(unsigned number, const char* name) const override;
   std::vector<PartitionExtent> partitions(unsigned number) const override;
+  std::set<unsigned> partitioned() const override;
   std::pair<int, int> version() const override { return options_.version; }
   unsigned static_devices() const override { return options_.static_devices; }
 

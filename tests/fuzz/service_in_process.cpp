@@ -78,7 +78,7 @@ struct ServiceInProcess::Parts {
         operations({events, loops, paths, helpers, registry, follower, [](const std::string&) {}}, {}, looks),
         service{operations, calls, events, "0"},
         peers(events, service) {
-    looks.start(follower.start());
+    looks.start(start());
   }
 
   ~Parts() {
@@ -86,6 +86,11 @@ struct ServiceInProcess::Parts {
     calls.clear();
     looks.clear();
     must(events.end_workers(loopd::Clock::now() + patience), "work ends");
+  }
+
+  loopd::Task<void> start() {
+    co_await follower.start();
+    co_await follower.add_symlinks();
   }
 
   bool is_busy() const { return !calls.empty() || !looks.empty(); }

@@ -49,6 +49,12 @@ class AFollower : public testing::Test {
     EXPECT_TRUE(tasks_.empty()) << "it does not end";
   }
 
+  // Something else is under way.
+  void run_beside(Task<void> task) {
+    tasks_.start(std::move(task));
+    scheduler_.run();
+  }
+
   TemporaryDirectory directory_;
   FakeLoopKernel kernel_;
   AttachmentRecords records_{directory_.file("state")};
@@ -109,6 +115,90 @@ TEST_F(AFollower, KeepsWhatItKnewOfADeviceThatDoesNotAnswer) {
   EXPECT_TRUE(tasks_.empty()) << "it waits on";
   ASSERT_NE(registry_.find(number), nullptr);
   EXPECT_EQ(registry_.find(number)->snapshot, before);
+}
+
+class AFollowerOfUdev : public AFollower {
+ protected:
+  AFollowerOfUdev() {
+    follower_.use_udev([this](unsigned) {
+      ++questions_;
+      return links_;
+    });
+    kernel_.foreign_attach(number);
+    run(follower_.start());
+    registry_.subscribe(listener_);
+  }
+  ~AFollowerOfUdev() override { registry_.unsubscribe(listener_); }
+
+  class Listener final : public RegistryListener {
+   public:
+    void device_added(const Device&) override {}
+    void device_removed(const Device&) override {}
+    void device_changed(const Device&, const std::vector<std::string>& properties) override {
+      changed.insert(changed.end(), properties.begin(), properties.end());
+    }
+    void partition_added(const Device&, unsigned) override {}
+    void partition_removed(const Device&, unsigned) override {}
+    void partition_changed(const Device&, unsigned, const std::vector<std::string>&) override {}
+    void symlinks_are_known() override { ++known; }
+
+    std::vector<std::string> changed;
+    int known = 0;
+  };
+
+  std::vector<std::string> links_{"/dev/disk/by-label/a", "/dev/disk/by-uuid/b"};
+  int questions_ = 0;
+  Listener listener_;
+};
+
+TEST_F(AFollowerOfUdev, FindsLinksWhenTheStartIsDone) {
+  ASSERT_NE(registry_.find(number), nullptr);
+  EXPECT_EQ(questions_, 0) << "the start waits for them";
+  EXPECT_FALSE(registry_.knows_symlinks());
+  run(follower_.add_symlinks());
+  EXPECT_EQ(registry_.find(number)->symlinks, links_);
+  EXPECT_EQ(listener_.known, 1);
+  EXPECT_TRUE(listener_.changed.empty()) << "nobody was told that there were none";
+}
+
+TEST_F(AFollowerOfUdev, KeepsWhatAnEventToldMeanwhile) {
+  const std::vector<std::string> newer{"/dev/disk/by-label/newer"};
+  scheduler_.after_next_work([&] {
+    follower_.handle({.action = loop::DeviceEvent::Action::change,
+                      .number = number,
+                      .disk_sequence = kernel_.sequence(number),
+                      .symlinks = newer});
+  });
+  run(follower_.add_symlinks());
+  EXPECT_EQ(registry_.find(number)->symlinks, newer);
+}
+
+TEST_F(AFollowerOfUdev, AsksForEachByItselfWhereTheListIsNotToBeHad) {
+  scheduler_.hold_next_work();
+  tasks_.start(follower_.add_symlinks());
+  scheduler_.run();
+  EXPECT_FALSE(registry_.knows_symlinks());
+  scheduler_.let_timers_end();
+  scheduler_.run();
+  EXPECT_TRUE(tasks_.empty()) << "it waits on";
+  EXPECT_EQ(registry_.find(number)->symlinks, links_);
+  EXPECT_TRUE(registry_.knows_symlinks());
+}
+
+TEST_F(AFollowerOfUdev, GivesNoLinksOfAnAttachmentToTheNext) {
+  scheduler_.hold_next_work();
+  tasks_.start(follower_.add_symlinks());
+  scheduler_.run();
+  kernel_.foreign_detach(number);
+  kernel_.foreign_attach(number);
+  links_.clear();
+  run_beside(follower_.look(number));
+  links_ = {"/dev/disk/by-label/of-the-one-before"};
+  scheduler_.begin_held_work();
+  scheduler_.run();
+  ASSERT_NE(registry_.find(number), nullptr);
+  EXPECT_EQ(registry_.find(number)->snapshot.disk_sequence, kernel_.sequence(number));
+  EXPECT_TRUE(registry_.find(number)->symlinks.empty());
 }
 
 TEST_F(AFollower, LeavesCallsUnderWayAloneWhenEventsWereLost) {

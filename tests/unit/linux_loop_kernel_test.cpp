@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "core/loop_kernel.hpp"
 #include "tests/support/temporary_directory.hpp"
@@ -37,6 +38,13 @@ TEST_F(Sysfs, IsReadWhenTheLastDeviceHasGoneAndAnotherOneHasCome) {
   EXPECT_TRUE(kernel->has_attribute(5, "loop"));
   EXPECT_EQ(kernel->attribute(5, "loop/backing_file"), "/srv/a.img");
   EXPECT_EQ(kernel->numbers(), std::vector<unsigned>{5});
+}
+
+TEST_F(Sysfs, ListsTheDevicesThatHavePartitions) {
+  for (const char* name : {"loop5", "loop7p1", "loop7p12", "loop12", "sda1", "loopback", "nvme0n1p1"}) {
+    std::filesystem::create_directories(directory_.file("class/block/") + name);
+  }
+  EXPECT_EQ(make_linux_loop_kernel("/dev", directory_.file(""))->partitioned(), std::set<unsigned>{7});
 }
 
 TEST_F(Sysfs, IsReadWhenTheFirstDeviceComesLaterThanTheService) {
