@@ -52,6 +52,14 @@ Device device_of(loop::Examination examination) {
   return device;
 }
 
+// A worker's part of a look.
+struct Look {
+  const loop::DeviceReader& reader;
+  loop::DeviceQuestion question;
+
+  std::optional<loop::DeviceSight> operator()() const { return reader.see(question); }
+};
+
 // What was known of the attachment stays known when it can't be asked again.
 void keep_description(const Device& known, loop::Examination& now) {
   if (!known.snapshot.identified) return;
@@ -332,20 +340,17 @@ loop::DeviceQuestion DeviceFollower::question_of(unsigned number) const {
 
 // Nothing: no file is attached.
 Task<std::optional<loop::DeviceSight>> DeviceFollower::see(unsigned number) {
-  loop::DeviceQuestion question = question_of(number);
-  const auto work = [this, &question] {
-    return [&reader = reader_, question] { return reader.see(question); };
-  };
+  Look look{reader_, question_of(number)};
   const auto deadline = Clock::now() + describe_patience;
   std::optional<loop::DeviceSight> sight;
   try {
-    sight = co_await on_worker(scheduler_, look_lane, work(), deadline);
+    sight = co_await on_worker(scheduler_, look_lane, look, deadline);
     co_return sight;
   } catch (const WorkTimedOut&) {
     // A disk below a file system of the kernel's own may not answer either. sysfs does.
   }
-  question.ask_device = false;
-  sight = co_await on_worker(scheduler_, kernel_lane, work());
+  look.question.ask_device = false;
+  sight = co_await on_worker(scheduler_, kernel_lane, look);
   if (sight) fall_silent(number, sight->disk_sequence());
   co_return sight;
 }

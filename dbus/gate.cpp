@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <exception>
+#include <new>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -146,10 +147,7 @@ int Gate::on_message(sd_bus_message* message, void* self, sd_bus_error*) {
     return 1;
   }
   auto* gate = static_cast<Gate*>(self);
-  if (!gate->hooks_.knows_symlinks() && tells_symlinks(message)) {
-    gate->hold(message);
-    return 1;
-  }
+  if (!gate->hooks_.knows_symlinks() && tells_symlinks(message)) return gate->hold(message);
   if (asks_for_all_objects(message) && !gate->check_size(message)) return 1;
   return check_descriptor(message) && check_values(message) ? 0 : 1;
 }
@@ -166,13 +164,20 @@ bool Gate::check_size(sd_bus_message* message) const {
   return false;
 }
 
-void Gate::hold(sd_bus_message* message) {
-  if (waiting_.size() < most_waiting) {
-    waiting_.emplace_back(sd_bus_message_ref(message));
-    return;
+// What a filter returns.
+int Gate::hold(sd_bus_message* message) {
+  if (waiting_.size() == most_waiting) {
+    sd_bus_reply_method_errorf(message, error_name::limits_exceeded,
+                               "the service has just started, and %zu calls wait already", most_waiting);
+    return 1;
   }
-  sd_bus_reply_method_errorf(message, error_name::limits_exceeded,
-                             "the service has just started, and %zu calls wait already", most_waiting);
+  try {
+    waiting_.emplace_back();
+  } catch (const std::bad_alloc&) {
+    return -ENOMEM;  // sd-bus tells the caller
+  }
+  waiting_.back().reset(sd_bus_message_ref(message));
+  return 1;
 }
 
 // Each passes this gate once more.

@@ -41,7 +41,7 @@ class Gate {
 
   static int on_message(sd_bus_message* message, void* self, sd_bus_error* error);
   bool check_size(sd_bus_message* message) const;
-  void hold(sd_bus_message* message);
+  int hold(sd_bus_message* message);
 
   sd_bus* bus_;
   Hooks hooks_;
