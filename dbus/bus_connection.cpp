@@ -20,7 +20,9 @@ std::shared_ptr<BusConnection> BusConnection::make(sd_bus* bus, const ServicePar
   std::shared_ptr<BusConnection> made(new BusConnection(bus, parts));
   made->tree_ = std::make_unique<ObjectTree>(
       *made->connection_, bus, parts, [self = made.get()] { return self->current_caller(); },
-      [self = made.get()] { return self->shared_from_this(); });
+      [self = made.get()] { return self->shared_from_this(); },
+      [self = made.get()](const std::string& name) { return !self->clients_.is_known(name); });
+  made->note_callers();
   return made;
 }
 
@@ -33,8 +35,13 @@ BusConnection::BusConnection(sd_bus* bus, const ServiceParts& parts)
       authorizer_(*connection_) {
   clients_.on_leave(
       [this](const std::string& name) { calls_.start(operations_.removing().client_left(id(), name)); });
+}
+
+// After the tree, as the last filter is the first that is asked: who waits at the gate is a client, too,
+// and is missed when he leaves.
+void BusConnection::note_callers() {
   sd_bus_slot* slot = nullptr;
-  const int r = sd_bus_add_filter(bus, &slot, on_message, this);
+  const int r = sd_bus_add_filter(bus_, &slot, on_message, this);
   calls_watch_.reset(slot);
   if (r < 0) throw sdbus::createError(-r, "cannot see the calls of the system bus");
 }

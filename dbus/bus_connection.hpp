@@ -44,6 +44,7 @@ class BusConnection final : public Clientele, public std::enable_shared_from_thi
  private:
   BusConnection(sd_bus* bus, const ServiceParts& parts);
 
+  void note_callers();
   Task<Caller> current_caller();
   Task<Caller> identify(std::string sender, bool interactive);
   static int on_message(sd_bus_message* message, void* self, sd_bus_error* error);

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <exception>
 #include <map>
-#include <tuple>
 #include <utility>
 
 #include "core/record_reconciliation.hpp"
@@ -24,33 +23,49 @@ bool is_whole(const std::optional<loop::DeviceSight>& sight) {
 }  // namespace
 
 Task<void> DeviceEnumeration::start() {
+  const auto list_partitioned = [&kernel = follower_.loops_.kernel()] { return kernel.partitioned(); };
+  partitioned_ = co_await on_worker(follower_.scheduler_, kernel_lane, list_partitioned);
+  is_starting_ = true;
   if (follower_.loops_.records()) {
     const auto work = [&loops = follower_.loops_, &helpers = follower_.helpers_] {
       loop::undo_unfinished_attaches(loops, helpers);
-      return std::pair(loops.records()->sequences(), loops.kernel().partitioned());
+      return loops.records()->sequences();
     };
-    auto [recorded, partitioned] = co_await on_worker(follower_.scheduler_, file_lane, work);
-    partitioned_ = std::move(partitioned);
+    std::vector<uint64_t> recorded = co_await on_worker(follower_.scheduler_, file_lane, work);
     co_await look_in_batches(std::move(recorded), &DeviceEnumeration::look_at_recorded,
                              &DeviceEnumeration::look_at_record);
   }
   std::set<unsigned> seen;
   for (const auto& [number, device] : follower_.registry_.devices()) seen.insert(number);
   co_await look_at_attached_but(std::move(seen));
+  is_starting_ = false;
+}
+
+// One list at the start instead of one for each device. Partitions that came later are published when their
+// event was seen, or will be.
+bool DeviceEnumeration::may_have_partitions(unsigned number) const {
+  const Device* known = follower_.registry_.find(number);
+  return !is_starting_ || partitioned_.contains(number) || (known != nullptr && !known->partitions.empty());
 }
 
 Task<void> DeviceEnumeration::add_symlinks() {
   follower_.asks_for_symlinks_ = true;
   if (follower_.has_udev_) {
-    std::vector<unsigned> numbers;
-    for (const auto& [number, device] : follower_.registry_.devices()) numbers.push_back(number);
-    co_await look_in_batches(std::move(numbers), &DeviceEnumeration::add_symlinks_to,
-                             &DeviceEnumeration::look_at_number);
+    // What was attached later is published with its links, and told of.
+    std::vector<Target> devices;
+    for (const auto& [number, device] : follower_.registry_.devices()) {
+      devices.push_back({number, device.snapshot.disk_sequence});
+    }
+    co_await look_in_batches(std::move(devices), &DeviceEnumeration::add_symlinks_to,
+                             &DeviceEnumeration::look_at_device);
   }
   follower_.registry_.know_symlinks();
 }
 
-Task<void> DeviceEnumeration::look_at_all() { return look_at_attached_but({}); }
+Task<void> DeviceEnumeration::look_at_all() {
+  is_starting_ = false;  // there may be partitions whose events were lost
+  return look_at_attached_but({});
+}
 
 Task<void> DeviceEnumeration::look_at_attached_but(std::set<unsigned> seen) {
   const auto list = [&kernel = follower_.loops_.kernel(), seen] {
@@ -59,10 +74,9 @@ Task<void> DeviceEnumeration::look_at_attached_but(std::set<unsigned> seen) {
     for (const unsigned number : kernel.numbers()) {
       if (!seen.contains(number)) (kernel.has_attribute(number, "loop") ? attached : free).insert(number);
     }
-    return std::tuple(attached, free, kernel.partitioned());
+    return std::pair(attached, free);
   };
-  auto [numbers, free, partitioned] = co_await on_worker(follower_.scheduler_, kernel_lane, list);
-  partitioned_ = std::move(partitioned);
+  auto [numbers, free] = co_await on_worker(follower_.scheduler_, kernel_lane, list);
   // An operation at work on one says what became of it when it ends.
   std::erase_if(free, [this](unsigned number) { return follower_.loops_.claims().claimed(number); });
   follower_.free_numbers_.replace(std::move(free));
@@ -102,10 +116,10 @@ Task<void> DeviceEnumeration::look_in_batches(
 
 // Nothing of any, where one does not answer or there is nothing to look with.
 template <typename Seen, typename Work>
-Task<std::vector<std::optional<Seen>>> DeviceEnumeration::see_many(Work work, size_t count) {
+Task<std::vector<std::optional<Seen>>> DeviceEnumeration::see_many(WorkLane lane, Work work, size_t count) {
   std::vector<std::optional<Seen>> sights(count);
   try {
-    sights = co_await on_worker(follower_.scheduler_, look_lane, work, Clock::now() + describe_patience);
+    sights = co_await on_worker(follower_.scheduler_, lane, work, Clock::now() + describe_patience);
   } catch (const std::exception&) {
     // Whoever is to blame is found when each is looked at by itself.
   }
@@ -128,7 +142,7 @@ Task<std::vector<uint64_t>> DeviceEnumeration::look_at_recorded(std::vector<uint
     }
     return sights;
   };
-  auto sights = co_await see_many<loop::DeviceSight>(work, sequences.size());
+  auto sights = co_await see_many<loop::DeviceSight>(look_lane, work, sequences.size());
   std::vector<uint64_t> others;
   for (size_t i = 0; i < sequences.size(); ++i) {
     if (!is_whole(sights[i]) || sights[i]->disk_sequence() != sequences[i]) {
@@ -151,28 +165,28 @@ Task<void> DeviceEnumeration::look_at_record(uint64_t disk_sequence) {
   co_await follower_.look(number);
 }
 
-Task<std::vector<unsigned>> DeviceEnumeration::add_symlinks_to(std::vector<unsigned> numbers) {
-  std::vector<uint64_t> sequences;
-  for (const unsigned number : numbers) {
-    const Device* device = follower_.registry_.find(number);
-    sequences.push_back(device == nullptr ? 0 : device->snapshot.disk_sequence);
-  }
-  const auto work = [symlinks_of = follower_.symlinks_of_, numbers] {
+// What an event tells of a device's links is newer than what is read here, or read at the same time.
+Task<std::vector<Target>> DeviceEnumeration::add_symlinks_to(std::vector<Target> devices) {
+  const auto told = [this](const Target& device) { return follower_.links_.contains(device.number); };
+  std::erase_if(devices, told);
+  const auto work = [symlinks_of = follower_.symlinks_of_, devices] {
     std::vector<std::optional<Symlinks>> found;
-    for (const unsigned number : numbers) found.emplace_back(symlinks_of(number));
+    for (const Target& device : devices) found.emplace_back(symlinks_of(device.number));
     return found;
   };
-  auto found = co_await see_many<Symlinks>(work, numbers.size());
-  std::vector<unsigned> others;
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    if (found[i]) {
-      follower_.registry_.add_symlinks(numbers[i], sequences[i], std::move(*found[i]));
-    } else {
-      others.push_back(numbers[i]);
+  auto found = co_await see_many<Symlinks>(kernel_lane, work, devices.size());
+  std::vector<Target> others;
+  for (size_t i = 0; i < devices.size(); ++i) {
+    if (!found[i]) {
+      others.push_back(devices[i]);
+    } else if (!told(devices[i])) {
+      follower_.registry_.add_symlinks(devices[i], std::move(*found[i]));
     }
   }
   co_return others;
 }
+
+Task<void> DeviceEnumeration::look_at_device(Target device) { return follower_.look(device.number); }
 
 Task<void> DeviceEnumeration::look_at_number(unsigned number) { return follower_.look(number); }
 
@@ -193,14 +207,14 @@ Task<std::vector<unsigned>> DeviceEnumeration::look_at_numbers(std::vector<unsig
     }
     claims.emplace(number, follower_.loops_.claims().count(number));
     questions.push_back(follower_.question_of(number));
-    questions.back().may_have_partitions = partitioned_.contains(number);
+    questions.back().may_have_partitions = may_have_partitions(number);
   }
   const auto work = [&reader = follower_.reader_, questions] {
     Sights sights;
     for (const loop::DeviceQuestion& question : questions) sights.push_back(reader.see(question));
     return sights;
   };
-  auto sights = co_await see_many<loop::DeviceSight>(work, questions.size());
+  auto sights = co_await see_many<loop::DeviceSight>(look_lane, work, questions.size());
   for (size_t i = 0; i < questions.size(); ++i) {
     const unsigned number = questions[i].number;
     if (follower_.overtaken(number, claims.at(number))) continue;

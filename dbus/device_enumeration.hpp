@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "core/device_reader.hpp"
+#include "dbus/object_registry.hpp"
+#include "dbus/scheduler.hpp"
 #include "dbus/task.hpp"
 
 namespace loopd {
@@ -41,16 +43,19 @@ class DeviceEnumeration {
                              Task<std::vector<Key>> (DeviceEnumeration::*look_at_many)(std::vector<Key>),
                              Task<void> (DeviceEnumeration::*look_at_one)(Key));
   template <typename Seen, typename Work>
-  Task<std::vector<std::optional<Seen>>> see_many(Work work, size_t count);
+  Task<std::vector<std::optional<Seen>>> see_many(WorkLane lane, Work work, size_t count);
   Task<std::vector<uint64_t>> look_at_recorded(std::vector<uint64_t> sequences);
   Task<void> look_at_record(uint64_t disk_sequence);
   Task<void> look_at_attached_but(std::set<unsigned> seen);
   Task<std::vector<unsigned>> look_at_numbers(std::vector<unsigned> numbers);
+  bool may_have_partitions(unsigned number) const;
   Task<void> look_at_number(unsigned number);
-  Task<std::vector<unsigned>> add_symlinks_to(std::vector<unsigned> numbers);
+  Task<std::vector<Target>> add_symlinks_to(std::vector<Target> devices);
+  Task<void> look_at_device(Target device);
 
   DeviceFollower& follower_;
-  std::set<unsigned> partitioned_;  // devices, when it began; of partitions that come later events tell
+  bool is_starting_ = false;
+  std::set<unsigned> partitioned_;  // devices, when that began
 };
 
 }  // namespace loopd

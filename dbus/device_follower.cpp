@@ -437,12 +437,19 @@ void DeviceFollower::publish(loop::DeviceSight sight) {
   } else if (same) {
     keep_description(*known, sight.examination);
   }
+  const bool has_symlinks = sight.symlinks || links_.contains(sight.examination.snapshot.number);
   std::vector<std::string> symlinks = symlinks_of(sight, same ? known : nullptr);
   Device device = device_of(std::move(sight.examination));
   device.terms = same ? known->terms : sight.terms;
   device.symlinks = std::move(symlinks);
   watch_node(device);
+  const unsigned number = device.snapshot.number;
   publish(std::move(device));
+  // A look that began when the links were not asked for yet, and ended when they had been added.
+  if (has_udev_ && asks_for_symlinks_ && !same && !has_symlinks) {
+    changed_.insert(number);
+    start_looks_soon();
+  }
 }
 
 // The number may have become another attachment without having been seen free.

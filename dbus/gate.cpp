@@ -28,9 +28,10 @@ namespace {
 constexpr std::array<std::string_view, 7> standard_members{
     "Get", "GetAll", "Set", "Introspect", "Ping", "GetMachineId", "GetManagedObjects"};
 
-// Of calls, small ones, for as long as the first look at thousands of devices takes. sd-bus takes as many of
-// a peer in one moment.
+// Of calls, for as long as it takes to find the links of thousands of devices, and of those one client's. (A
+// peer, which is root, has the whole gate for itself.)
 constexpr size_t most_waiting = 1024;
+constexpr int most_waiting_of_one = 64;
 
 std::string_view text(const char* string) { return string ? string : std::string_view(); }
 
@@ -164,11 +165,20 @@ bool Gate::check_size(sd_bus_message* message) const {
   return false;
 }
 
+bool Gate::has_room_for(std::string_view sender) const {
+  if (waiting_.size() == most_waiting) return false;
+  const auto of_sender = std::count_if(waiting_.begin(), waiting_.end(), [&](const Message& message) {
+    return text(sd_bus_message_get_sender(message.get())) == sender;
+  });
+  return sender.empty() || of_sender < most_waiting_of_one;
+}
+
 // What a filter returns.
 int Gate::hold(sd_bus_message* message) {
-  if (waiting_.size() == most_waiting) {
+  if (sd_bus_message_get_expect_reply(message) == 0) return 1;
+  if (!has_room_for(text(sd_bus_message_get_sender(message)))) {
     sd_bus_reply_method_errorf(message, error_name::limits_exceeded,
-                               "the service has just started, and %zu calls wait already", most_waiting);
+                               "the service has just started, and %zu calls wait already", waiting_.size());
     return 1;
   }
   try {
@@ -180,11 +190,14 @@ int Gate::hold(sd_bus_message* message) {
   return 1;
 }
 
-// Each passes this gate once more.
+// Each passes this gate once more, and what is noted of a caller is noted again: of one that has left
+// meanwhile nothing would ever undo it.
 void Gate::let_in() {
   for (const Message& message : std::exchange(waiting_, {})) {
-    // Who has gone meanwhile waits for no answer.
-    sd_bus_enqueue_for_read(bus_, message.get());
+    const auto sender = text(sd_bus_message_get_sender(message.get()));
+    if (!sender.empty() && hooks_.has_left(std::string(sender))) continue;
+    const int r = sd_bus_enqueue_for_read(bus_, message.get());
+    if (r < 0) sd_bus_reply_method_errno(message.get(), r, nullptr);
   }
 }
 

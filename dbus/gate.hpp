@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "dbus/bus_slot.hpp"
@@ -19,10 +21,10 @@ namespace loopd {
 // us off for the reply. What tells udev's links waits until they are known. Everything else passes.
 class Gate {
  public:
-  // Both are called while a message is dispatched.
   struct Hooks {
     std::function<size_t()> managed_size;  // how many bytes all objects are now, about
     std::function<bool()> knows_symlinks;
+    std::function<bool(const std::string& name)> has_left;  // a client that called
   };
 
   // `bus` must outlive it. Throws sdbus::Error.
@@ -30,7 +32,7 @@ class Gate {
   Gate(const Gate&) = delete;
   Gate& operator=(const Gate&) = delete;
 
-  // To be called when the links are known: those that waited for them are dispatched again.
+  // To be called when the links are known: the calls that waited for them are dispatched again.
   void let_in();
 
  private:
@@ -42,6 +44,7 @@ class Gate {
   static int on_message(sd_bus_message* message, void* self, sd_bus_error* error);
   bool check_size(sd_bus_message* message) const;
   int hold(sd_bus_message* message);
+  bool has_room_for(std::string_view sender) const;
 
   sd_bus* bus_;
   Hooks hooks_;

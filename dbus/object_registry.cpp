@@ -115,11 +115,10 @@ void ObjectRegistry::withdraw(unsigned number, uint64_t disk_sequence) {
   if (known != nullptr && known->snapshot.disk_sequence == disk_sequence) withdraw(number);
 }
 
-void ObjectRegistry::add_symlinks(unsigned number, uint64_t disk_sequence,
-                                  std::vector<std::string> symlinks) {
-  const auto found = devices_.find(number);
-  if (found == devices_.end() || found->second.snapshot.disk_sequence != disk_sequence) return;
-  if (found->second.symlinks.empty()) found->second.symlinks = std::move(symlinks);
+void ObjectRegistry::add_symlinks(const Target& device, std::vector<std::string> symlinks) {
+  const auto found = devices_.find(device.number);
+  if (found == devices_.end() || found->second.snapshot.disk_sequence != device.disk_sequence) return;
+  found->second.symlinks = std::move(symlinks);
 }
 
 void ObjectRegistry::know_symlinks() {

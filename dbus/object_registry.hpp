@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -16,6 +17,14 @@
 #include "core/partition.hpp"
 
 namespace loopd {
+
+// One attachment: what a caller saw as a device's object.
+struct Target {
+  unsigned number = 0;
+  uint64_t disk_sequence = 0;
+
+  auto operator<=>(const Target&) const = default;
+};
 
 struct Partition {
   loop::TableEntry entry;
@@ -75,9 +84,8 @@ class ObjectRegistry {
   void withdraw(unsigned number, uint64_t disk_sequence);  // that attachment alone
 
   // What is there at the start is published without udev's links, which take longer to find than all the
-  // rest. Until they are known nobody is told of any (Gate), so that to add them is no change. Links that
-  // the attachment has already stay.
-  void add_symlinks(unsigned number, uint64_t disk_sequence, std::vector<std::string> symlinks);
+  // rest. To add them is no change: who asks for them waits until they are known (Gate).
+  void add_symlinks(const Target& device, std::vector<std::string> symlinks);
   void know_symlinks();  // of all
   bool knows_symlinks() const { return knows_symlinks_; }
 

@@ -73,10 +73,11 @@ void tell_removal(sd_bus* bus, const std::string& path, const char* interface) {
 }  // namespace
 
 ObjectTree::ObjectTree(sdbus::IConnection& connection, sd_bus* bus, const ServiceParts& parts,
-                       std::function<Task<Caller>()> caller, std::function<std::shared_ptr<void>()> alive)
+                       std::function<Task<Caller>()> caller, std::function<std::shared_ptr<void>()> alive,
+                       std::function<bool(const std::string&)> has_left)
     : bus_(bus),
       gate_(bus, {[this] { return managed_size(); },
-                  [this] { return context_.operations.registry().knows_symlinks(); }}),
+                  [this] { return context_.operations.registry().knows_symlinks(); }, std::move(has_left)}),
       context_{parts, std::move(caller), [this] { return question(); }, std::move(alive)},
       manager_(connection, context_),
       devices_(bus, context_),

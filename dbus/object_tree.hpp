@@ -26,10 +26,11 @@ namespace loopd {
 // is not announced.
 class ObjectTree final : private RegistryListener {
  public:
-  // Both are the same connection, and must outlive it. `caller` and `connection`
-  // are ServiceContext's.
+  // Both are the same connection, and must outlive it. `caller` and `alive` are ServiceContext's, `has_left`
+  // is the gate's.
   ObjectTree(sdbus::IConnection& connection, sd_bus* bus, const ServiceParts& parts,
-             std::function<Task<Caller>()> caller, std::function<std::shared_ptr<void>()> alive);
+             std::function<Task<Caller>()> caller, std::function<std::shared_ptr<void>()> alive,
+             std::function<bool(const std::string& name)> has_left);
   ~ObjectTree() override;
 
  private:

@@ -23,14 +23,6 @@
 
 namespace loopd {
 
-// One attachment: what a caller saw as a device's object.
-struct Target {
-  unsigned number = 0;
-  uint64_t disk_sequence = 0;
-
-  auto operator<=>(const Target&) const = default;
-};
-
 struct Limits {
   unsigned devices_per_user = 64;                   // uid 0 is not limited
   unsigned file_calls_per_user = 64;                // under way, that touch a backing file; nor here

@@ -23,7 +23,8 @@ PeerConnection::PeerConnection(sd_bus* bus, const ServiceParts& parts, std::stri
 void PeerConnection::serve() {
   if (!open_) return;
   tree_ = std::make_unique<ObjectTree>(
-      *connection_, bus_, parts_, [this] { return current_caller(); }, [this] { return shared_from_this(); });
+      *connection_, bus_, parts_, [this] { return current_caller(); }, [this] { return shared_from_this(); },
+      [](const std::string&) { return false; });
 }
 
 // Closed first: sdbus-c++ would flush, and wait for a peer that does not read.

@@ -21,7 +21,7 @@ constexpr uint64_t most_before_reading_on = 64;
 constexpr uint64_t most_queued = 16'384;
 
 // No more small messages fit into the buffer of the authentication, 64 KiB.
-constexpr int most_that_came_along = 1'024;
+constexpr uint64_t most_that_came_along = 1'024;
 
 constexpr const char* cannot_drive = "cannot drive a private connection";
 
@@ -96,14 +96,19 @@ void BusPump::process() {
   if (!ready_ && sd_bus_is_ready(bus_) > 0) {
     ready_ = true;
     hooks_.ready();
-    process_what_came_along();
+    // Messages that a client has sent right behind its authentication are in sd-bus's buffer by now, and
+    // no event tells of them.
+    dispatch(most_that_came_along);
   }
 }
 
-// Messages that a client has sent right behind its authentication are in sd-bus's
-// buffer by now, and no event tells of them.
-void BusPump::process_what_came_along() {
-  for (int i = 0; i < most_that_came_along && !ended_; ++i) {
+void BusPump::dispatch() {
+  uint64_t messages = 0;
+  if (sd_bus_get_n_queued_read(bus_, &messages) >= 0) dispatch(messages);
+}
+
+void BusPump::dispatch(uint64_t most) {
+  for (uint64_t i = 0; i < most && !ended_; ++i) {
     const int r = sd_bus_process(bus_, nullptr);
     if (r < 0) return end();
     if (r == 0) return;

@@ -28,6 +28,9 @@ class BusPump {
   BusPump(const BusPump&) = delete;
   BusPump& operator=(const BusPump&) = delete;
 
+  // Dispatches what has been read by now.
+  void dispatch();
+
  private:
   static int on_prepare(sd_event_source* source, void* self);
   static int on_io(sd_event_source* source, int fd, uint32_t ready, void* self);
@@ -36,7 +39,7 @@ class BusPump {
   bool prepare();
   bool prepare_to_read();
   void process();
-  void process_what_came_along();
+  void dispatch(uint64_t most);
   void end();
 
   sd_bus* bus_;

@@ -48,9 +48,15 @@ Lifecycle::Lifecycle(Parts parts, std::optional<std::chrono::microseconds> idle_
 }
 
 void Lifecycle::started() {
+  calls_wait_for_links_ = true;
   log::info("ready, " + count(parts_.registry.devices().size(), "device") + " attached");
   sd_notify(0, "READY=1");
   work_has_ended();
+}
+
+void Lifecycle::links_are_known() {
+  calls_wait_for_links_ = false;
+  if (leaving_) end_if_done();
 }
 
 // Whatever changes how many devices, clients, leases there are does so in a task.
@@ -133,7 +139,10 @@ void Lifecycle::leave() {
 }
 
 void Lifecycle::end_if_done() {
-  if (!name_released_ || !parts_.calls.empty()) return;
+  if (!name_released_ || calls_wait_for_links_) return;
+  parts_.peers.dispatch();
+  parts_.bus.dispatch();
+  if (!parts_.calls.empty()) return;
   parts_.bus.flush(Clock::now() + flush_patience);
   parts_.events.exit(idle_exit_ && holds_a_promise() ? exit_and_restart : EXIT_SUCCESS);
 }

@@ -32,8 +32,11 @@ class Lifecycle {
   // Without a timeout the service stays until it is stopped.
   Lifecycle(Parts parts, std::optional<std::chrono::microseconds> idle_timeout);
 
-  // To be called when requests are served.
+  // To be called when requests are served, but those that ask for udev's links.
   void started();
+
+  // To be called when those are, too.
+  void links_are_known();
 
   // To be called when the bus has settled: there is nothing to wait for any more.
   void bus_has_settled();
@@ -61,6 +64,7 @@ class Lifecycle {
   std::unique_ptr<Scheduler::Registration> trim_timer_;
   std::unique_ptr<Scheduler::Registration> status_timer_;
   std::string status_;
+  bool calls_wait_for_links_ = false;
   bool leaving_ = false;
   bool idle_exit_ = false;
   bool name_released_ = false;

@@ -174,6 +174,7 @@ class Service {
       bus_.serve();
       lifecycle_.started();
       co_await follower_.add_symlinks();
+      lifecycle_.links_are_known();
     } catch (const std::exception& error) {
       log::error(error.what());
       lifecycle_.fail();

@@ -84,6 +84,8 @@ class PeerServer::Peer {
   Peer(const Peer&) = delete;
   Peer& operator=(const Peer&) = delete;
 
+  void dispatch() { pump_->dispatch(); }
+
  private:
   void ready() {
     try {
@@ -153,6 +155,10 @@ void PeerServer::add(loop::UniqueFd socket) {
   } catch (const std::system_error& error) {
     log::warning(std::string("a private connection failed: ") + error.what());
   }
+}
+
+void PeerServer::dispatch() {
+  for (const auto& [number, peer] : peers_) peer->dispatch();
 }
 
 void PeerServer::disconnect() { peers_.clear(); }

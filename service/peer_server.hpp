@@ -26,6 +26,9 @@ class PeerServer {
   // From here on who connects waits in the socket's queue, for the next service.
   void stop_listening() { listeners_.clear(); }
 
+  // Dispatches what has been read by now.
+  void dispatch();
+
   // Hangs up on everybody. What they held ends with the next service.
   void disconnect();
 

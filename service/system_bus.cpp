@@ -127,6 +127,13 @@ void SystemBus::have_left() {
   if (const auto left = std::exchange(left_, nullptr)) left();
 }
 
+void SystemBus::dispatch() {
+  uint64_t calls = 0;
+  if (!connection_ || sd_bus_get_n_queued_read(bus_.get(), &calls) < 0) return;
+  while (calls-- > 0 && sd_bus_process(bus_.get(), nullptr) > 0) {
+  }
+}
+
 void SystemBus::flush(Clock::time_point deadline) {
   uint64_t waiting = 0;
   while (connection_ && sd_bus_get_n_queued_write(bus_.get(), &waiting) >= 0 && waiting > 0) {

@@ -49,6 +49,9 @@ class SystemBus {
   // nothing comes by the name any more: the bus says so, or has gone.
   void leave(std::function<void()> left);
 
+  // Dispatches what has been read by now.
+  void dispatch();
+
   // Sends what waits, at most until the deadline.
   void flush(Clock::time_point deadline);
 

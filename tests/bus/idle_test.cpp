@@ -3,6 +3,7 @@
 // The service ends when nobody needs it, and the bus starts it again: a bus of its
 // own, which activates it.
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,11 +11,13 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
 #include <sstream>
+#include <stdexcept>
 #include <system_error>
 
 #include "tests/bus/bus_fixture.hpp"
@@ -81,6 +84,49 @@ class Idle : public testing::Test {
     return false;
   }
 
+  // By a service that has ended when this returns.
+  std::vector<std::string> leave_devices(unsigned count) {
+    const auto observer = connect();
+    const ScratchFile file(MiB);
+    std::vector<std::string> objects;
+    {
+      const auto client = connect();
+      for (unsigned i = 0; i < count; ++i) {
+        const Reply attached = client->attach(file.fd(), {{"read-only", boolean(true)}});
+        if (!attached.ok()) throw std::runtime_error("attaching: " + attached.message + log());
+        objects.push_back(attached.values.at(0).text);
+      }
+    }
+    EXPECT_TRUE(observer->wait_for_name(service_name, false)) << log();
+    return objects;
+  }
+
+  // Many at once: the kernel deletes nodes together. A client of this bus may wait for 128 answers.
+  void remove(const std::vector<std::string>& objects) const {
+    constexpr size_t at_once = 64;
+    const auto client = connect();
+    std::deque<std::shared_ptr<std::optional<Reply>>> removals;
+    const auto wait_until_there_are = [&](size_t count) {
+      for (; removals.size() > count; removals.pop_front()) {
+        ASSERT_TRUE(client->wait_for([&] { return removals.front()->has_value(); }));
+        EXPECT_TRUE(succeeds(**removals.front()));
+      }
+    };
+    for (const std::string& object : objects) {
+      removals.push_back(
+          client->start({.object = object, .interface = device_interface, .member = "Remove"}));
+      wait_until_there_are(at_once);
+    }
+    wait_until_there_are(0);
+  }
+
+  static std::vector<std::string> run_for_words(const std::vector<std::string>& command) {
+    std::istringstream output(run(command).output);
+    std::vector<std::string> words{std::istream_iterator<std::string>(output), {}};
+    std::sort(words.begin(), words.end());
+    return words;
+  }
+
   const std::string& directory() const { return directory_; }
   std::string address() const { return "unix:path=" + directory_ + "/bus"; }
   std::unique_ptr<BusClient> connect() const { return std::make_unique<BusClient>(address()); }
@@ -128,31 +174,16 @@ TEST_F(Idle, TheServiceEndsWhenItsClientsHaveLeftAndTheNextCallStartsIt) {
 // A service that has just started finds udev's links after everything else, and some calls do not wait for
 // them.
 TEST_F(Idle, TheFirstCallsAreToldAllOfUdevsLinks) {
-  constexpr unsigned devices = 64;  // for longer than it takes to get to the service's name
   start_bus("20ms");
-  const auto observer = connect();
-  const ScratchFile file(MiB);
+  const std::vector<std::string> objects = leave_devices(64);
+  run({"udevadm", "settle", "--timeout=20"});
   std::map<std::string, std::vector<std::string>> links;
-  {
-    const auto client = connect();
-    for (unsigned i = 0; i < devices; ++i) {
-      const Reply attached = client->attach(file.fd(), {{"read-only", boolean(true)}});
-      ASSERT_TRUE(succeeds(attached)) << log();
-      links[attached.values.at(0).text];
-    }
-    run({"udevadm", "settle", "--timeout=20"});
-    for (auto& [object, found] : links) {
-      const std::string query = "--query=symlink";
-      const std::string said =
-          run({"udevadm", "info", query, "--root", "--name=" + node_of(number_of(object))}).output;
-      std::istringstream words(said);
-      found.assign(std::istream_iterator<std::string>(words), {});
-      std::sort(found.begin(), found.end());
-    }
+  for (const std::string& object : objects) {
+    links[object] = run_for_words(
+        {"udevadm", "info", "--query=symlink", "--root", "--name=" + node_of(number_of(object))});
   }
-  ASSERT_FALSE(links.begin()->second.empty()) << "udev makes no links to loop devices";
-  ASSERT_TRUE(observer->wait_for_name(service_name, false)) << log();
-  const std::string& last = links.rbegin()->first;
+  const std::string& last = objects.back();
+  ASSERT_FALSE(links[last].empty()) << "udev makes no links to loop devices";
   const auto client = connect();
   const auto start_property_call = [&](const std::string& member, std::vector<Value> arguments) {
     return client->start({.object = last,
@@ -176,14 +207,43 @@ TEST_F(Idle, TheFirstCallsAreToldAllOfUdevsLinks) {
   EXPECT_EQ((*properties)->values.at(0).at("Symlinks").texts(), links[last]);
   EXPECT_EQ((*of_all_interfaces)->values.at(0).at("Symlinks").texts(), links[last]);
   EXPECT_EQ(starts(), 2U) << log();
-  std::vector<std::shared_ptr<std::optional<Reply>>> removals;  // at once: the kernel deletes nodes together
-  for (const auto& [object, found] : links) {
-    removals.push_back(client->start({.object = object, .interface = device_interface, .member = "Remove"}));
+  remove(objects);
+}
+
+TEST_F(Idle, ACallThatWaitsForUdevsLinksIsAnsweredBeforeTheEnd) {
+  start_bus("20ms");
+  const std::vector<std::string> objects = leave_devices(256);  // some milliseconds of waiting
+  const auto client = connect();
+  const auto managed = client->start(
+      {.object = root_path, .interface = object_manager_interface, .member = "GetManagedObjects"});
+  ASSERT_TRUE(client->wait_for_name(service_name)) << log();
+  const Reply process = client->call({.object = "/org/freedesktop/DBus",
+                                      .interface = "org.freedesktop.DBus",
+                                      .member = "GetConnectionUnixProcessID",
+                                      .arguments = {text(service_name)},
+                                      .destination = "org.freedesktop.DBus"});
+  ASSERT_TRUE(succeeds(process));
+  ASSERT_EQ(::kill(static_cast<pid_t>(process.values.at(0).number), SIGTERM), 0);
+  ASSERT_TRUE(client->wait_for([&] { return managed->has_value(); }));
+  ASSERT_TRUE(succeeds(**managed)) << log();
+  for (const std::string& object : objects) {
+    EXPECT_NE((*managed)->values.at(0).find(object), nullptr) << object;
   }
-  for (const auto& removal : removals) {
-    ASSERT_TRUE(client->wait_for([&] { return removal->has_value(); }));
-    EXPECT_TRUE(succeeds(**removal));
+  remove(objects);
+}
+
+TEST_F(Idle, AClientThatLeavesWhileItWaitsForUdevsLinksDoesNotKeepTheService) {
+  start_bus("20ms");
+  const std::vector<std::string> objects = leave_devices(256);
+  const auto observer = connect();
+  {
+    const auto client = connect();
+    client->start(
+        {.object = root_path, .interface = object_manager_interface, .member = "GetManagedObjects"});
+    ASSERT_TRUE(client->wait_for_name(service_name)) << log();
   }
+  EXPECT_TRUE(observer->wait_for_name(service_name, false)) << log();
+  remove(objects);
 }
 
 TEST_F(Idle, TheServiceStaysForAClientThatHasCalled) {

@@ -513,6 +513,14 @@ std::optional<std::string> FakeLoopKernel::attribute(unsigned number, const char
     if (version() < std::pair(5, 15)) return std::nullopt;
     return std::to_string(device->sequence);
   }
+  unsigned index = 0;
+  if (std::sscanf(name, "loop%*up%u/", &index) == 1) {
+    const auto partition = device->partitions.find(index);
+    if (partition == device->partitions.end()) return std::nullopt;
+    if (wanted.ends_with("/dev")) return "259:" + std::to_string(number * 256 + index);
+    if (wanted.ends_with("/start")) return std::to_string(partition->second.offset / sector);
+    if (wanted.ends_with("/size")) return std::to_string(partition->second.size / sector);
+  }
   if (!device->bound) return std::nullopt;
   if (wanted == "loop/backing_file") return path_of(device->backing.get());
   if (wanted == "loop/offset") return std::to_string(device->info.lo_offset);

@@ -117,6 +117,22 @@ TEST_F(AFollower, KeepsWhatItKnewOfADeviceThatDoesNotAnswer) {
   EXPECT_EQ(registry_.find(number)->snapshot, before);
 }
 
+// Its event is followed before the list that was made earlier is used.
+TEST_F(AFollower, SeesAPartitionThatComesWhileTheStartLooks) {
+  kernel_.foreign_attach(number);
+  constexpr unsigned lists = 3;  // of partitions, records and numbers
+  scheduler_.after_work(lists, [this] {
+    kernel_.foreign_partition(number, {1, 4096, 4096});
+    follower_.handle({.action = loop::DeviceEvent::Action::add,
+                      .number = number,
+                      .partition = 1,
+                      .disk_sequence = kernel_.sequence(number)});
+  });
+  run(follower_.start());
+  ASSERT_NE(registry_.find(number), nullptr);
+  EXPECT_TRUE(registry_.find(number)->partitions.contains(1));
+}
+
 class AFollowerOfUdev : public AFollower {
  protected:
   AFollowerOfUdev() {
@@ -146,6 +162,20 @@ class AFollowerOfUdev : public AFollower {
     int known = 0;
   };
 
+  void add_symlinks_while_an_event_tells(const std::vector<std::string>& symlinks) {
+    scheduler_.hold_next_work();
+    tasks_.start(follower_.add_symlinks());
+    scheduler_.run();
+    follower_.handle({.action = loop::DeviceEvent::Action::change,
+                      .number = number,
+                      .disk_sequence = kernel_.sequence(number),
+                      .symlinks = symlinks});
+    scheduler_.run();
+    scheduler_.begin_held_work();
+    scheduler_.run();
+    EXPECT_TRUE(registry_.knows_symlinks());
+  }
+
   std::vector<std::string> links_{"/dev/disk/by-label/a", "/dev/disk/by-uuid/b"};
   int questions_ = 0;
   Listener listener_;
@@ -163,14 +193,13 @@ TEST_F(AFollowerOfUdev, FindsLinksWhenTheStartIsDone) {
 
 TEST_F(AFollowerOfUdev, KeepsWhatAnEventToldMeanwhile) {
   const std::vector<std::string> newer{"/dev/disk/by-label/newer"};
-  scheduler_.after_next_work([&] {
-    follower_.handle({.action = loop::DeviceEvent::Action::change,
-                      .number = number,
-                      .disk_sequence = kernel_.sequence(number),
-                      .symlinks = newer});
-  });
-  run(follower_.add_symlinks());
+  add_symlinks_while_an_event_tells(newer);
   EXPECT_EQ(registry_.find(number)->symlinks, newer);
+}
+
+TEST_F(AFollowerOfUdev, KeepsThatAnEventToldOfNoLinksMeanwhile) {
+  add_symlinks_while_an_event_tells({});
+  EXPECT_TRUE(registry_.find(number)->symlinks.empty());
 }
 
 TEST_F(AFollowerOfUdev, AsksForEachByItselfWhereTheListIsNotToBeHad) {

@@ -11,6 +11,7 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -52,7 +53,8 @@ class AGate : public testing::Test {
     ASSERT_GE(sd_bus_set_server(server_.get(), 1, SD_ID128_NULL), 0);
     ASSERT_GE(sd_bus_start(server_.get()), 0);
     ASSERT_GE(sd_bus_start(client_.get()), 0);
-    const Gate::Hooks hooks{[] { return size_t{0}; }, [this] { return known_; }};
+    const Gate::Hooks hooks{[] { return size_t{0}; }, [this] { return known_; },
+                            [this](const std::string& name) { return left_.contains(name); }};
     // Filters are asked in the opposite order: this is what is behind the gate.
     sd_bus_slot* slot = nullptr;
     ASSERT_GE(sd_bus_add_filter(server_.get(), &slot, on_passed, this), 0);
@@ -65,11 +67,14 @@ class AGate : public testing::Test {
   };
 
   std::shared_ptr<Answer> call(const char* path, const char* interface, const char* member,
-                               const std::vector<std::string>& arguments = {}) {
+                               const std::vector<std::string>& arguments = {}, const char* sender = nullptr) {
     sd_bus_message* made = nullptr;
     EXPECT_GE(sd_bus_message_new_method_call(client_.get(), &made, nullptr, path, interface, member), 0);
     const std::unique_ptr<sd_bus_message, MessageUnref> message(made);
     for (const std::string& argument : arguments) sd_bus_message_append(made, "s", argument.c_str());
+    if (sender != nullptr) {
+      EXPECT_GE(sd_bus_message_set_sender(made, sender), 0);
+    }
     auto answer = std::make_shared<Answer>();
     answers_.push_back(answer);
     EXPECT_GE(sd_bus_call_async(client_.get(), nullptr, made, on_answer, answer.get(), 0), 0);
@@ -85,8 +90,8 @@ class AGate : public testing::Test {
     }
   }
 
-  std::shared_ptr<Answer> all_objects() {
-    return call(root_path, object_manager_interface, "GetManagedObjects");
+  std::shared_ptr<Answer> all_objects(const char* sender = nullptr) {
+    return call(root_path, object_manager_interface, "GetManagedObjects", {}, sender);
   }
 
   void let_in() {
@@ -122,6 +127,7 @@ class AGate : public testing::Test {
   BusSlot behind_;
 
  protected:
+  std::set<std::string> left_;
   std::unique_ptr<Gate> gate_;
 };
 
@@ -168,6 +174,30 @@ TEST_F(AGate, KeepsNoMoreThanItHasRoomFor) {
   calls.pop_back();
   let_in();
   for (const auto& answer : calls) EXPECT_TRUE(passed(answer));
+}
+
+TEST_F(AGate, KeepsLittleOfOneClient) {
+  constexpr size_t room = 64;
+  std::vector<std::shared_ptr<Answer>> calls;
+  for (size_t i = 0; i <= room; ++i) calls.push_back(all_objects(":1.1"));
+  const auto of_another = all_objects(":1.2");
+  process();
+  EXPECT_EQ(calls.back()->error, error_name::limits_exceeded);
+  calls.pop_back();
+  let_in();
+  for (const auto& answer : calls) EXPECT_TRUE(passed(answer));
+  EXPECT_TRUE(passed(of_another));
+}
+
+// Noted again as a client, it would be one for ever.
+TEST_F(AGate, DoesNotLetInWhoHasLeft) {
+  const auto gone = all_objects(":1.1");
+  const auto there = all_objects(":1.2");
+  process();
+  left_ = {":1.1"};
+  let_in();
+  EXPECT_FALSE(gone->error);
+  EXPECT_TRUE(passed(there));
 }
 
 TEST_F(AGate, ForgetsThoseWhoWaitWhenItGoes) {

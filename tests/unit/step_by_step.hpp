@@ -37,6 +37,12 @@ class StepByStep final : public Scheduler {
 
   // Once, behind the back of who had it done.
   void after_next_work(std::function<void()> act) { after_work_ = std::move(act); }
+  void after_work(unsigned pieces, std::function<void()> act) {
+    after_next_work([this, pieces, act = std::move(act)] {
+      if (pieces > 1) return after_work(pieces - 1, act);
+      act();
+    });
+  }
 
   // What a worker would begin next waits for one.
   void hold_next_work() { hold_next_ = true; }
