@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "core/backing_file_watch.hpp"
 
-#include <fcntl.h>
 #include <sys/inotify.h>
 
 #include <cerrno>
+#include <string>
 
 #include "core/error.hpp"
-#include "core/host_root.hpp"
 #include "core/inotify_events.hpp"
 
 namespace loop {
@@ -23,19 +22,10 @@ BackingFileWatch::BackingFileWatch() : inotify_(::inotify_init1(IN_CLOEXEC | IN_
   if (!inotify_) throw Error(Errc::failed, errno, "cannot watch backing files");
 }
 
-void BackingFileWatch::watch(unsigned number, const std::string& path, const FileIdentity& file) {
-  if (file.block_device || path.empty()) return forget(number);
-  const UniqueFd found = open_on_host(path, O_PATH | O_NOFOLLOW);
-  bool same = false;
-  try {
-    same = found && identify_file(found.get()) == file;
-  } catch (const Error&) {
-    // Not to be looked at: then not to be watched either.
-  }
-  // The magic link, not the path: what was identified is what is watched.
-  const std::string link = "/proc/self/fd/" + std::to_string(found.get());
+void BackingFileWatch::watch(unsigned number, int file) {
+  const std::string link = "/proc/self/fd/" + std::to_string(file);
   const std::lock_guard lock(mutex_);
-  const int watch = same ? ::inotify_add_watch(inotify_.get(), link.c_str(), changes) : -1;
+  const int watch = file < 0 ? -1 : ::inotify_add_watch(inotify_.get(), link.c_str(), changes);
   const auto known = watches_.find(number);
   if (known != watches_.end() && known->second == watch) return;
   forget_locked(number);

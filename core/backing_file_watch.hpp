@@ -4,18 +4,14 @@
 #include <map>
 #include <mutex>
 #include <set>
-#include <string>
 
-#include "core/attach_request.hpp"
 #include "core/unique_fd.hpp"
 
 namespace loop {
 
 // Notices that backing files are unlinked, renamed, truncated or grown by
-// others: inotify on the files themselves, found by path. A file whose path does
-// not lead to it from here, or on a network file system that another machine
-// changes, is not noticed. watch() may block on the file's server and may be
-// called from any thread.
+// others: inotify on the files themselves. A file on a network file system that another machine changes is
+// not noticed. watch() may be called from any thread.
 class BackingFileWatch {
  public:
   // Throws Error failed.
@@ -23,9 +19,9 @@ class BackingFileWatch {
 
   int fd() const { return inotify_.get(); }  // readable after a change
 
-  // Watches the file of device `number`, in place of another one. Does nothing
-  // where the path leads elsewhere.
-  void watch(unsigned number, const std::string& path, const FileIdentity& file);
+  // Watches the file of device `number`, in place of another one. `file` is open, also as a path; -1: none is
+  // to be watched.
+  void watch(unsigned number, int file);
   void forget(unsigned number);
 
   // The devices whose files have changed since the last call.

@@ -26,11 +26,10 @@ std::optional<DeviceSight> DeviceReader::see(const DeviceQuestion& question) con
 void DeviceReader::describe(DeviceSight& sight) const {
   const auto way = helpers_.way(sight.terms.served_locally, sight.terms.owner);
   sight.described = true;
-  sight.stale = !loop::describe(way->kernel(), sight.examination);
-  if (sight.stale) return;
-  const DeviceSnapshot& snapshot = sight.examination.snapshot;
-  const bool watchable = sight.terms.served_locally && !snapshot.backing_file_deleted;
-  backing_files_.watch(snapshot.number, watchable ? snapshot.backing_file : "", snapshot.backing);
+  const unsigned number = sight.examination.snapshot.number;
+  if (!sight.terms.served_locally) backing_files_.forget(number);
+  const auto watch = [this, number](int file) { backing_files_.watch(number, file); };
+  sight.stale = !loop::describe(way->kernel(), sight.examination, watch);
 }
 
 AttachmentTerms DeviceReader::terms_of(const Examination& examination, const DeviceQuestion& question) const {

@@ -82,14 +82,15 @@ void apply_entries(const std::vector<TableEntry>& entries, std::vector<KnownPart
   }
 }
 
-bool describe(LoopKernel& kernel, Examination& examination) {
+bool describe(LoopKernel& kernel, Examination& examination, const std::function<void(int file)>& watch) {
   DeviceSnapshot& snapshot = examination.snapshot;
   loop_info64 info{};
   try {
     const auto node =
         open_attachment(kernel, snapshot.number, snapshot.disk_sequence, NodeAccess::read_only, info);
     if (!examination.complete) read_sizes(*node, snapshot);
-    apply_status(info, snapshot, kernel.may_look_at_files());
+    apply_status(info, snapshot);
+    if (kernel.may_look_at_files()) look_at_backing_file(snapshot, watch);
     examination.complete = true;
     if (!examination.partitions.empty()) {
       apply_entries(read_partition_table(node->fd(), snapshot.block_size).entries, examination.partitions);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -36,8 +37,9 @@ std::optional<KnownPartition> known_partition(const LoopKernel& kernel, unsigned
 
 // The rest, from the device itself, which is one descriptor instead of a dozen attributes, and what only it
 // tells: GET_STATUS64, and the table's types, UUIDs and names. May block for as long as the backing file's
-// server does. False where the device is not that attachment any more.
-bool describe(LoopKernel& kernel, Examination& examination);
+// server does. False where the device is not that attachment any more. `watch` is look_at_backing_file()'s.
+bool describe(LoopKernel& kernel, Examination& examination,
+              const std::function<void(int file)>& watch = nullptr);
 
 // Fills in types, UUIDs and names from table entries with the same place.
 void apply_entries(const std::vector<TableEntry>& entries, std::vector<KnownPartition>& partitions);

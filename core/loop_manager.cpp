@@ -344,7 +344,8 @@ void LoopManager::verify(const AttachRequest& request, unsigned block_size, Atta
   if (!read_backing_file(kernel_, snapshot)) {
     throw Error(Errc::failed, snapshot.dev_path() + ": was detached by somebody else at once");
   }
-  apply_status(info, snapshot, kernel_.may_look_at_files());
+  apply_status(info, snapshot);
+  if (kernel_.may_look_at_files()) look_at_backing_file(snapshot);
 }
 
 void LoopManager::add_partitions(Attachment& attachment) {

@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <string_view>
 #include <tuple>
 
@@ -35,12 +36,11 @@ void set_backing_file(const std::optional<std::string>& path, DeviceSnapshot& sn
 }
 
 // The kernel packs device numbers into loop_info64 in the layout of glibc's dev_t.
-// The size of the file, if the path leads to it.
-std::optional<uint64_t> size_of_the_file(const std::string& path, const loop_info64& info) {
-  const UniqueFd file = open_on_host(path, O_PATH);
+// Nothing: it is not that file.
+std::optional<uint64_t> size_of(int file, const FileIdentity& identity) {
   struct stat st {};
-  if (!file || ::fstat(file.get(), &st) < 0 || !S_ISREG(st.st_mode)) return std::nullopt;
-  if (st.st_ino != info.lo_inode || st.st_dev != info.lo_device) return std::nullopt;
+  if (file < 0 || ::fstat(file, &st) < 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+  if (identity.block_device || st.st_ino != identity.inode || st.st_dev != identity.dev) return std::nullopt;
   return static_cast<uint64_t>(st.st_size);
 }
 
@@ -154,7 +154,7 @@ FileIdentity backing_identity(const loop_info64& info) {
                       : FileIdentity{false, info.lo_device, info.lo_inode};
 }
 
-void apply_status(const loop_info64& info, DeviceSnapshot& snapshot, bool look_at_file) {
+void apply_status(const loop_info64& info, DeviceSnapshot& snapshot) {
   snapshot.identified = true;
   snapshot.backing = backing_identity(info);
   snapshot.offset = info.lo_offset;
@@ -168,12 +168,16 @@ void apply_status(const loop_info64& info, DeviceSnapshot& snapshot, bool look_a
   std::string reference(name, ::strnlen(name, LO_NAME_SIZE));
   // losetup writes the path there; a path is no reference.
   snapshot.reference = reference.find('/') == std::string::npos ? escape_to_utf8(reference) : "";
+}
 
+void look_at_backing_file(DeviceSnapshot& snapshot, const std::function<void(int file)>& watch) {
   std::string path = snapshot.backing_file;
   if (snapshot.backing_file_deleted) path += deleted_suffix;
-  const auto size = look_at_file ? size_of_the_file(path, info) : std::nullopt;
-  snapshot.backing_size = size.value_or(0);
-  if (size && snapshot.backing_file_deleted) {
+  const UniqueFd opened = path.empty() ? UniqueFd() : open_on_host(path, O_PATH | O_NOFOLLOW);
+  const int file = size_of(opened.get(), snapshot.backing) ? opened.get() : -1;
+  if (watch) watch(file);
+  snapshot.backing_size = size_of(file, snapshot.backing).value_or(0);
+  if (file >= 0 && snapshot.backing_file_deleted) {
     // Its name ends like that, and it is there.
     snapshot.backing_file = std::move(path);
     snapshot.backing_file_deleted = false;

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -39,10 +40,13 @@ bool read_settings(const LoopKernel& kernel, DeviceSnapshot& snapshot);
 // Which file GET_STATUS64 says that a device is backed by.
 FileIdentity backing_identity(const loop_info64& info);
 
-// What GET_STATUS64 said, put into the snapshot. With a look at the file by its
-// path, which may wait for its server: how large it is, and whether a path that
-// ends in " (deleted)" is one.
-void apply_status(const loop_info64& info, DeviceSnapshot& snapshot, bool look_at_file = true);
+// What GET_STATUS64 said, put into the snapshot.
+void apply_status(const loop_info64& info, DeviceSnapshot& snapshot);
+
+// After that, what the file tells that the path leads to: how large it is, and whether a path that ends in
+// " (deleted)" is one. May wait for its server. `watch` gets the file, open as a path, before its size is
+// read, so that no change is missed; -1 where the path leads to another file, or none.
+void look_at_backing_file(DeviceSnapshot& snapshot, const std::function<void(int file)>& watch = nullptr);
 
 // Reads the name of the backing file again. False where nothing is attached.
 bool read_backing_file(const LoopKernel& kernel, DeviceSnapshot& snapshot);

@@ -47,7 +47,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const BytesOfSysfs kernel(as_text(data + sizeof info, size - sizeof info));
   auto snapshot = loop::read_snapshot(kernel, 0);
   if (!snapshot) return 0;
-  loop::apply_status(info, *snapshot, false);
+  loop::apply_status(info, *snapshot);
   must(loop::is_utf8(snapshot->reference), "a reference can be shown");
   must(snapshot->reference.find('/') == std::string::npos, "a path is no reference");
   loop::refresh_volatile(kernel, *snapshot);

@@ -29,6 +29,7 @@ class ASnapshot : public ::testing::Test {
     loop_info64 info = kernel_.info(3);
     std::memcpy(info.lo_file_name, reference, ::strnlen(reference, LO_NAME_SIZE));
     apply_status(info, *snapshot);
+    look_at_backing_file(*snapshot);
     return *snapshot;
   }
   TemporaryDirectory directory_;
