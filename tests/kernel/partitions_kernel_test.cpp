@@ -151,14 +151,20 @@ TEST_F(RealPartitions, VanishWithARemovalAlsoWhereTheNodeIsKept) {
 }
 
 TEST_F(RealPartitions, LeftByAForeignDetachAreDeleted) {
+  constexpr int attempts = 20;
   const AttachRequest scanned = partitioned_request();
   write_gpt(scanned.file.get(), 16 * mib, five);
-  const DeviceSnapshot snapshot = attach(scanned);
-  ASSERT_EQ(::ioctl(open_device(snapshot).get(), LOOP_CLR_FD), 0);
-  ASSERT_TRUE(comes_true([&] { return !kernel_->has_attribute(snapshot.number, "loop"); }));
-  ASSERT_EQ(partitions_of(snapshot).size(), 5U) << "there is nothing to be deleted";
-  manager_.delete_leftover_partitions(snapshot.number);
-  EXPECT_TRUE(partitions_of(snapshot).empty());
+  size_t left = 0;
+  // A kernel that looks for partitions itself drops these when somebody opens the device next: udev, perhaps.
+  for (int attempt = 0; attempt < attempts && left == 0; ++attempt) {
+    const DeviceSnapshot snapshot = attach(scanned);
+    ASSERT_EQ(::ioctl(open_device(snapshot).get(), LOOP_CLR_FD), 0);
+    ASSERT_TRUE(comes_true([&] { return !kernel_->has_attribute(snapshot.number, "loop"); }));
+    left = partitions_of(snapshot).size();
+    manager_.delete_leftover_partitions(snapshot.number);
+    EXPECT_TRUE(partitions_of(snapshot).empty());
+  }
+  EXPECT_EQ(left, 5U) << "there was nothing to be deleted";
 }
 
 TEST_F(RealPartitions, OfAnEarlierFileAreNotInherited) {
