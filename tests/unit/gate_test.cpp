@@ -50,7 +50,7 @@ class AGate : public testing::Test {
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()), 0);
     server_ = make_bus(loop::UniqueFd(ends[0]));
     client_ = make_bus(loop::UniqueFd(ends[1]));
-    ASSERT_GE(sd_bus_set_server(server_.get(), 1, SD_ID128_NULL), 0);
+    ASSERT_GE(sd_bus_set_server(server_.get(), 1, sd_id128_t{}), 0);
     ASSERT_GE(sd_bus_start(server_.get()), 0);
     ASSERT_GE(sd_bus_start(client_.get()), 0);
     const Gate::Hooks hooks{[] { return size_t{0}; }, [this] { return known_; },
