@@ -23,6 +23,7 @@ BackingFileWatch::BackingFileWatch() : inotify_(::inotify_init1(IN_CLOEXEC | IN_
 }
 
 void BackingFileWatch::watch(unsigned number, int file) {
+  // The magic link, not the path: what was identified is what is watched.
   const std::string link = "/proc/self/fd/" + std::to_string(file);
   const std::lock_guard lock(mutex_);
   const int watch = file < 0 ? -1 : ::inotify_add_watch(inotify_.get(), link.c_str(), changes);

@@ -24,8 +24,8 @@ bool is_whole(const std::optional<loop::DeviceSight>& sight) {
 
 Task<void> DeviceEnumeration::start() {
   const auto list_partitioned = [&kernel = follower_.loops_.kernel()] { return kernel.partitioned(); };
-  partitioned_ = co_await on_worker(follower_.scheduler_, kernel_lane, list_partitioned);
-  is_starting_ = true;
+  std::set<unsigned> partitioned = co_await on_worker(follower_.scheduler_, kernel_lane, list_partitioned);
+  partitioned_ = std::make_shared<const std::set<unsigned>>(std::move(partitioned));
   if (follower_.loops_.records()) {
     const auto work = [&loops = follower_.loops_, &helpers = follower_.helpers_] {
       loop::undo_unfinished_attaches(loops, helpers);
@@ -38,14 +38,14 @@ Task<void> DeviceEnumeration::start() {
   std::set<unsigned> seen;
   for (const auto& [number, device] : follower_.registry_.devices()) seen.insert(number);
   co_await look_at_attached_but(std::move(seen));
-  is_starting_ = false;
+  partitioned_.reset();
 }
 
 // One list at the start instead of one for each device. Partitions that came later are published when their
 // event was seen, or will be.
 bool DeviceEnumeration::may_have_partitions(unsigned number) const {
   const Device* known = follower_.registry_.find(number);
-  return !is_starting_ || partitioned_.contains(number) || (known != nullptr && !known->partitions.empty());
+  return !partitioned_ || partitioned_->contains(number) || (known != nullptr && !known->partitions.empty());
 }
 
 Task<void> DeviceEnumeration::add_symlinks() {
@@ -63,7 +63,7 @@ Task<void> DeviceEnumeration::add_symlinks() {
 }
 
 Task<void> DeviceEnumeration::look_at_all() {
-  is_starting_ = false;  // there may be partitions whose events were lost
+  partitioned_.reset();  // there may be others by now, whose events were lost
   return look_at_attached_but({});
 }
 
@@ -138,7 +138,7 @@ Task<std::vector<uint64_t>> DeviceEnumeration::look_at_recorded(std::vector<uint
       sight = reader.see({.number = record->number,
                           .known_sequence = sequence,
                           .known_terms = *record,
-                          .may_have_partitions = partitioned.contains(record->number)});
+                          .may_have_partitions = !partitioned || partitioned->contains(record->number)});
     }
     return sights;
   };

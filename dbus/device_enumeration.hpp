@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -54,8 +55,8 @@ class DeviceEnumeration {
   Task<void> look_at_device(Target device);
 
   DeviceFollower& follower_;
-  bool is_starting_ = false;
-  std::set<unsigned> partitioned_;  // devices, when that began
+  // The devices that had partitions when the start began; null when it is over. Pieces of work share it.
+  std::shared_ptr<const std::set<unsigned>> partitioned_;
 };
 
 }  // namespace loopd

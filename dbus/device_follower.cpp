@@ -437,16 +437,15 @@ void DeviceFollower::publish(loop::DeviceSight sight) {
   } else if (same) {
     keep_description(*known, sight.examination);
   }
-  const bool has_symlinks = sight.symlinks || links_.contains(sight.examination.snapshot.number);
-  std::vector<std::string> symlinks = symlinks_of(sight, same ? known : nullptr);
+  const auto symlinks = symlinks_of(sight, same ? known : nullptr);
   Device device = device_of(std::move(sight.examination));
   device.terms = same ? known->terms : sight.terms;
-  device.symlinks = std::move(symlinks);
+  if (symlinks) device.symlinks = *symlinks;
   watch_node(device);
   const unsigned number = device.snapshot.number;
   publish(std::move(device));
   // A look that began when the links were not asked for yet, and ended when they had been added.
-  if (has_udev_ && asks_for_symlinks_ && !same && !has_symlinks) {
+  if (has_udev_ && asks_for_symlinks_ && !symlinks) {
     changed_.insert(number);
     start_looks_soon();
   }
@@ -483,18 +482,18 @@ void DeviceFollower::forget(uint64_t disk_sequence) {
   silent_.erase(disk_sequence);
 }
 
-// By udev's last event, by the look, or as it was known before.
-std::vector<std::string> DeviceFollower::symlinks_of(const loop::DeviceSight& sight,
-                                                     const Device* same) const {
+// By udev's last event, by the look, or as it was known before. Nothing: not known.
+std::optional<std::vector<std::string>> DeviceFollower::symlinks_of(const loop::DeviceSight& sight,
+                                                                    const Device* same) const {
   const auto links = links_.find(sight.examination.snapshot.number);
   if (links != links_.end()) {
     // Links of the attachment before are none of this one.
     const uint64_t sequence = links->second.disk_sequence;
     if (sequence == 0 || sequence == sight.disk_sequence()) return links->second.paths;
-    return {};
+    return std::vector<std::string>();
   }
-  if (sight.symlinks) return *sight.symlinks;
-  return same != nullptr ? same->symlinks : std::vector<std::string>();
+  if (sight.symlinks || same == nullptr) return sight.symlinks;
+  return same->symlinks;
 }
 
 // What an attachment of this service leaves on the number when somebody else

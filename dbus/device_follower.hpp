@@ -146,7 +146,8 @@ class DeviceFollower {
   Task<void> withdraw(unsigned number);
   std::optional<bool> overtaken(unsigned number, uint64_t claims);
   Task<void> clean_up(unsigned number, loop::AttachmentRecord record);
-  std::vector<std::string> symlinks_of(const loop::DeviceSight& sight, const Device* same) const;
+  std::optional<std::vector<std::string>> symlinks_of(const loop::DeviceSight& sight,
+                                                      const Device* same) const;
 
   Scheduler& scheduler_;
   TaskGroup& tasks_;

@@ -167,10 +167,12 @@ bool Gate::check_size(sd_bus_message* message) const {
 
 bool Gate::has_room_for(std::string_view sender) const {
   if (waiting_.size() == most_waiting) return false;
-  const auto of_sender = std::count_if(waiting_.begin(), waiting_.end(), [&](const Message& message) {
-    return text(sd_bus_message_get_sender(message.get())) == sender;
-  });
-  return sender.empty() || of_sender < most_waiting_of_one;
+  if (sender.empty()) return true;
+  const auto of_sender =
+      std::count_if(waiting_.begin(), waiting_.end(), [&](const MessageReference& message) {
+        return text(sd_bus_message_get_sender(message.get())) == sender;
+      });
+  return of_sender < most_waiting_of_one;
 }
 
 // What a filter returns.
@@ -193,7 +195,7 @@ int Gate::hold(sd_bus_message* message) {
 // Each passes this gate once more, and what is noted of a caller is noted again: of one that has left
 // meanwhile nothing would ever undo it.
 void Gate::let_in() {
-  for (const Message& message : std::exchange(waiting_, {})) {
+  for (const MessageReference& message : std::exchange(waiting_, {})) {
     const auto sender = text(sd_bus_message_get_sender(message.get()));
     if (!sender.empty() && hooks_.has_left(std::string(sender))) continue;
     const int r = sd_bus_enqueue_for_read(bus_, message.get());

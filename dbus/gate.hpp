@@ -5,11 +5,11 @@
 
 #include <cstddef>
 #include <functional>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "dbus/bus_message.hpp"
 #include "dbus/bus_slot.hpp"
 
 namespace loopd {
@@ -36,11 +36,6 @@ class Gate {
   void let_in();
 
  private:
-  struct Unref {
-    void operator()(sd_bus_message* message) const { sd_bus_message_unref(message); }
-  };
-  using Message = std::unique_ptr<sd_bus_message, Unref>;
-
   static int on_message(sd_bus_message* message, void* self, sd_bus_error* error);
   bool check_size(sd_bus_message* message) const;
   int hold(sd_bus_message* message);
@@ -48,7 +43,7 @@ class Gate {
 
   sd_bus* bus_;
   Hooks hooks_;
-  std::vector<Message> waiting_;
+  std::vector<MessageReference> waiting_;
   BusSlot slot_;
 };
 

@@ -2,34 +2,16 @@
 //
 // What is found when the service starts, while others go on: each piece of its work is
 // carried out when the test says so.
-#include "dbus/device_follower.hpp"
-
-#include <gtest/gtest.h>
-
-#include <memory>
-
-#include "core/attachment_records.hpp"
-#include "core/file_helpers.hpp"
-#include "core/loop_manager.hpp"
-#include "dbus/object_registry.hpp"
-#include "dbus/task_group.hpp"
-#include "tests/fakes/fake_loop_kernel.hpp"
 #include "tests/support/image.hpp"
-#include "tests/support/temporary_directory.hpp"
-#include "tests/unit/step_by_step.hpp"
+#include "tests/unit/operations_fixture.hpp"
 
 namespace loopd {
 namespace {
 
 using loop::AttachmentRecord;
-using loop::AttachmentRecords;
-using loop::testing::FakeLoopKernel;
-using loop::testing::TemporaryDirectory;
 
-class AFollower : public testing::Test {
+class AFollower : public OperationsOnAScriptedKernel {
  protected:
-  static constexpr unsigned number = 3;
-
   // A device with a record, as a service before this one left it.
   AttachmentRecord attach_with_record() {
     kernel_.foreign_attach(number);
@@ -44,26 +26,9 @@ class AFollower : public testing::Test {
   }
 
   void run(Task<void> task) {
-    tasks_.start(std::move(task));
-    scheduler_.run();
+    start(std::move(task));
     EXPECT_TRUE(tasks_.empty()) << "it does not end";
   }
-
-  // Something else is under way.
-  void run_beside(Task<void> task) {
-    tasks_.start(std::move(task));
-    scheduler_.run();
-  }
-
-  TemporaryDirectory directory_;
-  FakeLoopKernel kernel_;
-  AttachmentRecords records_{directory_.file("state")};
-  loop::LoopManager loops_{kernel_, &records_};
-  loop::FileHelpers helpers_{loops_, "/nonexistent", std::chrono::seconds(1)};
-  StepByStep scheduler_;
-  TaskGroup tasks_{scheduler_, [](const std::exception_ptr&) { ADD_FAILURE() << "a task threw"; }};
-  ObjectRegistry registry_;
-  DeviceFollower follower_{scheduler_, tasks_, loops_, helpers_, registry_};
 };
 
 TEST_F(AFollower, KnowsByTheRecordWhoseADeviceIs) {
@@ -108,10 +73,8 @@ TEST_F(AFollower, KeepsWhatItKnewOfADeviceThatDoesNotAnswer) {
   const loop::DeviceSnapshot before = registry_.find(number)->snapshot;
   ASSERT_TRUE(before.identified);
   scheduler_.hold_next_work();
-  tasks_.start(follower_.look(number));
-  scheduler_.run();
-  scheduler_.let_timers_end();
-  scheduler_.run();
+  start(follower_.look(number));
+  time_passes();
   EXPECT_TRUE(tasks_.empty()) << "it waits on";
   ASSERT_NE(registry_.find(number), nullptr);
   EXPECT_EQ(registry_.find(number)->snapshot, before);
@@ -164,8 +127,7 @@ class AFollowerOfUdev : public AFollower {
 
   void add_symlinks_while_an_event_tells(const std::vector<std::string>& symlinks) {
     scheduler_.hold_next_work();
-    tasks_.start(follower_.add_symlinks());
-    scheduler_.run();
+    start(follower_.add_symlinks());
     follower_.handle({.action = loop::DeviceEvent::Action::change,
                       .number = number,
                       .disk_sequence = kernel_.sequence(number),
@@ -204,11 +166,9 @@ TEST_F(AFollowerOfUdev, KeepsThatAnEventToldOfNoLinksMeanwhile) {
 
 TEST_F(AFollowerOfUdev, AsksForEachByItselfWhereTheListIsNotToBeHad) {
   scheduler_.hold_next_work();
-  tasks_.start(follower_.add_symlinks());
-  scheduler_.run();
+  start(follower_.add_symlinks());
   EXPECT_FALSE(registry_.knows_symlinks());
-  scheduler_.let_timers_end();
-  scheduler_.run();
+  time_passes();
   EXPECT_TRUE(tasks_.empty()) << "it waits on";
   EXPECT_EQ(registry_.find(number)->symlinks, links_);
   EXPECT_TRUE(registry_.knows_symlinks());
@@ -216,12 +176,11 @@ TEST_F(AFollowerOfUdev, AsksForEachByItselfWhereTheListIsNotToBeHad) {
 
 TEST_F(AFollowerOfUdev, GivesNoLinksOfAnAttachmentToTheNext) {
   scheduler_.hold_next_work();
-  tasks_.start(follower_.add_symlinks());
-  scheduler_.run();
+  start(follower_.add_symlinks());
   kernel_.foreign_detach(number);
   kernel_.foreign_attach(number);
   links_.clear();
-  run_beside(follower_.look(number));
+  start(follower_.look(number));
   links_ = {"/dev/disk/by-label/of-the-one-before"};
   scheduler_.begin_held_work();
   scheduler_.run();

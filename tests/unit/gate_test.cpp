@@ -30,10 +30,6 @@ struct CloseUnref {
 };
 using Bus = std::unique_ptr<sd_bus, CloseUnref>;
 
-struct MessageUnref {
-  void operator()(sd_bus_message* message) const { sd_bus_message_unref(message); }
-};
-
 Bus make_bus(loop::UniqueFd socket) {
   sd_bus* bus = nullptr;
   if (sd_bus_new(&bus) < 0) return nullptr;
@@ -70,7 +66,7 @@ class AGate : public testing::Test {
                                const std::vector<std::string>& arguments = {}, const char* sender = nullptr) {
     sd_bus_message* made = nullptr;
     EXPECT_GE(sd_bus_message_new_method_call(client_.get(), &made, nullptr, path, interface, member), 0);
-    const std::unique_ptr<sd_bus_message, MessageUnref> message(made);
+    const MessageReference message(made);
     for (const std::string& argument : arguments) sd_bus_message_append(made, "s", argument.c_str());
     if (sender != nullptr) {
       EXPECT_GE(sd_bus_message_set_sender(made, sender), 0);

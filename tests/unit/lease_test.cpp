@@ -22,15 +22,19 @@ class ALease : public OperationsOnAScriptedKernel {
     start_with(terms);
   }
 
+  void expect_ended() {
+    EXPECT_FALSE(is_attached());
+    EXPECT_EQ(registry_.find(number), nullptr);
+    EXPECT_TRUE(records_.all().empty());
+    EXPECT_TRUE(tasks_.empty()) << "it is tried again, though it was done";
+  }
+
   void holder_leaves() { start(operations_.removing().client_left(bus, holder)); }
 };
 
 TEST_F(ALease, EndsWhenItsHolderLeaves) {
   holder_leaves();
-  EXPECT_FALSE(is_attached());
-  EXPECT_EQ(registry_.find(number), nullptr);
-  EXPECT_TRUE(records_.all().empty());
-  EXPECT_TRUE(tasks_.empty()) << "it is tried again, though it was done";
+  expect_ended();
 }
 
 TEST_F(ALease, IsNotEndedByAnotherBussClientOfThatName) {
@@ -50,10 +54,7 @@ TEST_F(ALease, ThatCouldNotBeEndedIsTriedAgainUntilItIs) {
   }
   kernel_.fail_always(Call::open_node, 0);
   time_passes();
-  EXPECT_FALSE(is_attached());
-  EXPECT_EQ(registry_.find(number), nullptr);
-  EXPECT_TRUE(records_.all().empty());
-  EXPECT_TRUE(tasks_.empty()) << "it is tried again, though it was done";
+  expect_ended();
 }
 
 TEST_F(ALease, IsOverWhereSomebodyElseDetachesTheDeviceMeanwhile) {
