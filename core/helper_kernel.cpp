@@ -80,6 +80,7 @@ class HelperKernel::Node final : public LoopNode {
   }
   dev_t device_number() const override { return device_number_; }
   int try_lock() override { return call(Operation::try_lock); }
+  void unlock() override { call(Operation::unlock); }
   int configure(const loop_config& config) override {
     Request r = request(Operation::configure);
     r.config = config;

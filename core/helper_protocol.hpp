@@ -25,6 +25,7 @@ enum class Operation : uint32_t {
   close_node,
   duplicate,  // a descriptor of the node comes back
   try_lock,
+  unlock,
   configure,  // with the file's descriptor
   status,
   set_status,

@@ -79,6 +79,7 @@ class Server {
         return nodes_.erase(request.node) == 1 ? 0 : -EBADF;
       case Operation::duplicate:
       case Operation::try_lock:
+      case Operation::unlock:
       case Operation::configure:
       case Operation::status:
       case Operation::set_status:
@@ -119,6 +120,9 @@ class Server {
         return answer ? 0 : -errno;
       case Operation::try_lock:
         return node.try_lock();
+      case Operation::unlock:
+        node.unlock();
+        return 0;
       case Operation::configure: {
         loop_config config = request.config;
         config.fd = static_cast<__u32>(fd.get());

@@ -30,6 +30,7 @@
 #include "core/error.hpp"
 #include "core/loop_kernel.hpp"
 #include "core/mount_changes.hpp"
+#include "core/node_directory.hpp"
 #include "core/unique_fd.hpp"
 
 // Since 5.15; Debian 12's headers have it, older ones may not.
@@ -44,11 +45,19 @@ int result_of(int returned) { return returned < 0 ? -errno : returned; }
 
 class LinuxLoopNode final : public LoopNode {
  public:
-  LinuxLoopNode(UniqueFd fd, dev_t device_number) : fd_(std::move(fd)), device_number_(device_number) {}
+  // `watched`: of the node in /dev, where `fd` is of another one.
+  LinuxLoopNode(UniqueFd fd, dev_t device_number, UniqueFd watched = {})
+      : fd_(std::move(fd)), watched_(std::move(watched)), device_number_(device_number) {}
 
   int fd() const override { return fd_.get(); }
   dev_t device_number() const override { return device_number_; }
-  int try_lock() override { return result_of(::flock(fd_.get(), LOCK_EX | LOCK_NB)); }
+  int try_lock() override {
+    return result_of(::flock(watched_ ? watched_.get() : fd_.get(), LOCK_EX | LOCK_NB));
+  }
+  void unlock() override {
+    if (watched_) return watched_.reset();
+    ::flock(fd_.get(), LOCK_UN);
+  }
   int configure(const loop_config& config) override {
     return result_of(::ioctl(fd_.get(), LOOP_CONFIGURE, &config));
   }
@@ -103,6 +112,7 @@ class LinuxLoopNode final : public LoopNode {
   }
 
   UniqueFd fd_;
+  UniqueFd watched_;
   dev_t device_number_;
 };
 
@@ -235,7 +245,8 @@ void each_entry(const std::string& directory, Visit visit) {
 
 class LinuxLoopKernel final : public LoopKernel {
  public:
-  LinuxLoopKernel(std::string dev, std::string sys) : dev_(std::move(dev)), sys_(std::move(sys)) {
+  LinuxLoopKernel(std::string dev, std::string sys, UniqueFd nodes)
+      : dev_(std::move(dev)), sys_(std::move(sys)), nodes_(std::move(nodes)) {
     // Where /sys/block's links lead, without following one for each attribute. Not the directory "block"
     // itself: that goes with the last device and comes anew with the next one, and a descriptor of it would
     // see nothing any more.
@@ -255,6 +266,9 @@ class LinuxLoopKernel final : public LoopKernel {
   }
 
   int open_node(unsigned number, NodeAccess access, std::unique_ptr<LoopNode>& node) override {
+    if (access == NodeAccess::read_write && nodes_ && tells_of_configuring()) {
+      if (open_unwatched_node(number, node) == 0) return 0;
+    }
     int flags = O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW;
     switch (access) {
       case NodeAccess::read_write:
@@ -267,12 +281,10 @@ class LinuxLoopKernel final : public LoopKernel {
         flags |= O_RDONLY | O_EXCL;
         break;
     }
-    UniqueFd fd(::open(node_path(number).c_str(), flags));
-    if (!fd) return -errno;
-    struct stat st {};
-    if (::fstat(fd.get(), &st) < 0) return -errno;
-    if (!S_ISBLK(st.st_mode) || major(st.st_rdev) != LOOP_MAJOR) return -ENOTBLK;
-    node = std::make_unique<LinuxLoopNode>(std::move(fd), st.st_rdev);
+    UniqueFd fd;
+    dev_t device = 0;
+    if (const int r = open_in_dev(number, flags, fd, device); r < 0) return r;
+    node = std::make_unique<LinuxLoopNode>(std::move(fd), device);
     return 0;
   }
 
@@ -353,12 +365,39 @@ class LinuxLoopKernel final : public LoopKernel {
   }
 
  private:
+  int open_in_dev(unsigned number, int flags, UniqueFd& fd, dev_t& device) const {
+    fd.reset(::open(node_path(number).c_str(), flags));
+    if (!fd) return -errno;
+    struct stat st {};
+    if (::fstat(fd.get(), &st) < 0) return -errno;
+    if (!S_ISBLK(st.st_mode) || major(st.st_rdev) != LOOP_MAJOR) return -ENOTBLK;
+    device = st.st_rdev;
+    return 0;
+  }
+
+  int open_unwatched_node(unsigned number, std::unique_ptr<LoopNode>& node) const {
+    UniqueFd watched;
+    UniqueFd fd;
+    dev_t device = 0;
+    constexpr int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW;
+    if (const int r = open_in_dev(number, flags, watched, device); r < 0) return r;
+    if (const int r = open_unwatched(nodes_.get(), device, fd); r < 0) return r;
+    node = std::make_unique<LinuxLoopNode>(std::move(fd), device, std::move(watched));
+    return 0;
+  }
+
+  // From 5.12 on LOOP_CONFIGURE discarded its event, until 6.15 ("loop: properly send
+  // KOBJ_CHANGE uevent for disk device", which some older ones have, too): there it is
+  // the close of the node that tells udev.
+  bool tells_of_configuring() const { return version() >= std::pair(6, 15); }
+
   static std::string below_parent(unsigned number) { return "block/" + kernel_name(number) + "/"; }
   std::string node_path(unsigned number) const { return dev_ + "/loop" + std::to_string(number); }
 
   std::string dev_;
   std::string sys_;
   std::string devices_path_;
+  UniqueFd nodes_;
   UniqueFd parent_;  // of the directory with the devices
   mutable std::atomic<int> static_devices_{-1};
 };
@@ -366,7 +405,11 @@ class LinuxLoopKernel final : public LoopKernel {
 }  // namespace
 
 std::unique_ptr<LoopKernel> make_linux_loop_kernel(std::string dev, std::string sys) {
-  return std::make_unique<LinuxLoopKernel>(std::move(dev), std::move(sys));
+  return std::make_unique<LinuxLoopKernel>(std::move(dev), std::move(sys), UniqueFd());
+}
+
+std::unique_ptr<LoopKernel> make_linux_loop_kernel(UniqueFd nodes) {
+  return std::make_unique<LinuxLoopKernel>("/dev", "/sys", std::move(nodes));
 }
 
 }  // namespace loop

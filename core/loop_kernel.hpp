@@ -31,7 +31,10 @@ namespace loop {
 inline constexpr uint64_t sysfs_sector = 512;
 
 enum class NodeAccess {
-  read_write,  // only for the descriptor that configures: closing it makes udev look again
+  // Only for the descriptor that configures: closing it may make udev look again. Where the
+  // kernel was given a node directory it does not, but there the device has two openers until
+  // it is unlocked.
+  read_write,
   read_only,
   read_exclusive,  // O_RDONLY|O_EXCL: refused with EBUSY under a mount or swap
 };
@@ -46,8 +49,10 @@ class LoopNode {
   virtual int fd() const = 0;
   virtual dev_t device_number() const = 0;
 
-  // flock(LOCK_EX|LOCK_NB), which udevd honours: it does not probe meanwhile.
+  // flock(LOCK_EX|LOCK_NB) of the node in /dev, which udevd honours: it does not look at the
+  // device meanwhile, and where it wanted to, not before 200 ms later.
   virtual int try_lock() = 0;
+  virtual void unlock() = 0;  // for good
 
   virtual int configure(const loop_config& config) = 0;
   virtual int status(loop_info64& info) const = 0;
@@ -141,5 +146,9 @@ class LoopKernel {
 // The kernel that runs this process. `dev` and `sys` are where devtmpfs and
 // sysfs are mounted.
 std::unique_ptr<LoopKernel> make_linux_loop_kernel(std::string dev = "/dev", std::string sys = "/sys");
+
+// The same, configuring devices by nodes of its own (core/node_directory.hpp) where it can;
+// `nodes` may be none.
+std::unique_ptr<LoopKernel> make_linux_loop_kernel(UniqueFd nodes);
 
 }  // namespace loop

@@ -142,8 +142,7 @@ Attachment LoopManager::attach(const AttachRequest& request) {
       const int r = kernel_.open_node(attachment.snapshot_.number, NodeAccess::read_only, attachment.holder_);
       if (r < 0) throw Error(Errc::failed, -r, "cannot hold " + attachment.snapshot_.dev_path());
     }
-    // Unlocks and closes together: with the close udev looks at the device, and
-    // by now everything is there for it to see.
+    // Where the close is what makes udev look, everything is there by now for it to see.
     attachment.node_.reset();
     return attachment;
   }
@@ -307,6 +306,9 @@ bool LoopManager::configure(const AttachRequest& request, const BackingFile& fil
   read_sequence(node, snapshot.number, snapshot.disk_sequence);
   record.disk_sequence = snapshot.disk_sequence;
   if (keep_record) records_->commit_intent(record);
+  // Not before: udev's rules read the record, and udev waits for this lock. Not after: udev that finds it
+  // locked comes back in 200 ms, and who waits for the partitions waits for udev.
+  node.unlock();
   return true;
 }
 
@@ -377,6 +379,7 @@ void LoopManager::undo(Attachment& attachment) noexcept {
       // gone cannot be asked whether it is still this attachment.
       attachment.holder_.reset();
       if (ours) {
+        attachment.node_->unlock();  // no second opener of our own
         // ETIME: a helper that does not answer. It undoes when it comes back.
         ours = attachment.node_->clear() != -ETIME;
         if (ours) delete_partitions(kernel_, *attachment.node_, snapshot.number);

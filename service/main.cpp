@@ -17,6 +17,7 @@
 #include "core/host_root.hpp"
 #include "core/loop_control.hpp"
 #include "core/loop_manager.hpp"
+#include "core/node_directory.hpp"
 #include "core/path_opener.hpp"
 #include "core/udev_monitor.hpp"
 #include "dbus/bus_connection.hpp"
@@ -60,7 +61,7 @@ std::string file_helper_program() {
 class Service {
  public:
   Service(const CommandLine& line, PassedDescriptors passed)
-      : kernel_(loop::make_linux_loop_kernel()),
+      : kernel_(loop::make_linux_loop_kernel(std::move(passed.nodes))),
         records_(line.state_directory),
         loops_(*kernel_, &records_),
         helpers_(loops_, file_helper_program(), Limits().file_patience),
@@ -238,6 +239,7 @@ int main(int argc, char** argv) {
   try {
     loopd::PassedDescriptors passed = loopd::take_passed_descriptors();
     if (passed.host_root) loop::use_host_root(std::move(passed.host_root));
+    if (!passed.nodes) passed.nodes = loop::make_node_directory();
     loopd::Service service(*line, std::move(passed));
     return service.run();
   } catch (const std::exception& error) {

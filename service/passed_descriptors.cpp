@@ -15,6 +15,7 @@ namespace loopd {
 namespace {
 
 constexpr std::string_view host_root_name = "hostroot";
+constexpr std::string_view nodes_name = "nodes";
 
 bool accepts_connections(int fd) {
   if (sd_is_socket_unix(fd, SOCK_STREAM, 1, nullptr, 0) <= 0) return false;
@@ -33,6 +34,8 @@ PassedDescriptors take_passed_descriptors() {
     std::free(names[i]);
     if (name == host_root_name) {
       passed.host_root = std::move(fd);
+    } else if (name == nodes_name) {
+      passed.nodes = std::move(fd);
     } else if (accepts_connections(fd.get())) {
       passed.listeners.push_back(std::move(fd));
     } else {

@@ -11,6 +11,7 @@ namespace loopd {
 struct PassedDescriptors {
   std::vector<loop::UniqueFd> listeners;  // Unix stream sockets that listen
   loop::UniqueFd host_root;               // the host's root directory, by the name "hostroot"
+  loop::UniqueFd nodes;                   // of make_node_directory(), by the name "nodes"
 };
 
 // Takes them; a second call gives nothing. What is unknown is closed, with a

@@ -134,6 +134,12 @@ class FakeLoopKernel::Node final : public LoopNode {
       return 0;
     });
   }
+  void unlock() override {
+    const std::lock_guard lock(kernel_.mutex_);
+    if (kernel_.before_unlocking_) kernel_.before_unlocking_(number_);
+    Device& device = kernel_.require(number_);
+    if (device.lock_owner == this) device.lock_owner = nullptr;
+  }
   int configure(const loop_config& config) override {
     return call(Call::configure, [&](Device& device) {
       return kernel_.configure_device(device, config, access_ == NodeAccess::read_write,

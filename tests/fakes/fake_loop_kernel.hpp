@@ -87,6 +87,7 @@ class FakeLoopKernel : public LoopKernel {
   using Hook = std::function<void(unsigned number)>;
   void before(Call call, Hook hook);
   void after(Call call, Hook hook);
+  void before_unlocking(Hook hook) { before_unlocking_ = std::move(hook); }  // of a device by itself
 
   // What other processes do. Attaching makes the device if it is absent.
   void foreign_attach(unsigned number, int fd, uint32_t flags = 0);
@@ -146,6 +147,7 @@ class FakeLoopKernel : public LoopKernel {
   std::set<unsigned> forced_read_only_;
 
   mutable std::vector<std::string> log_;
+  Hook before_unlocking_;
   std::map<int, int> failures_;
   std::map<Call, int> permanent_failures_;
   std::map<Call, Hook> before_;

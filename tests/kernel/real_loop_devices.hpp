@@ -17,6 +17,7 @@
 #include "core/error.hpp"
 #include "core/loop_kernel.hpp"
 #include "core/loop_manager.hpp"
+#include "core/node_directory.hpp"
 #include "core/removal.hpp"
 #include "tests/support/image.hpp"
 #include "tests/support/temporary_directory.hpp"
@@ -76,7 +77,7 @@ class RealLoopDevices : public ::testing::Test {
   void stop_swap(const std::string& device);
 
   TemporaryDirectory directory_;
-  std::unique_ptr<LoopKernel> kernel_ = make_linux_loop_kernel();
+  std::unique_ptr<LoopKernel> kernel_ = make_linux_loop_kernel(make_node_directory());  // as the service does
   AttachmentRecords records_{directory_.file("records")};
   LoopManager manager_{*kernel_, &records_};
   std::string message_;

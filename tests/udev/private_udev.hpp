@@ -13,6 +13,7 @@
 #include "core/attachment_records.hpp"
 #include "core/loop_kernel.hpp"
 #include "core/loop_manager.hpp"
+#include "core/node_directory.hpp"
 #include "tests/bus/child_process.hpp"
 #include "tests/bus/scratch.hpp"
 
@@ -47,7 +48,7 @@ class UnderUdev : public testing::Test {
                               const std::string& reference = {}, bool partition_scan = false);
   void detach(const loop::DeviceSnapshot& device);
 
-  std::unique_ptr<loop::LoopKernel> kernel_ = loop::make_linux_loop_kernel();
+  std::unique_ptr<loop::LoopKernel> kernel_ = loop::make_linux_loop_kernel(loop::make_node_directory());
   std::unique_ptr<loop::AttachmentRecords> records_;
   std::unique_ptr<loop::LoopManager> manager_;
 };

@@ -9,6 +9,7 @@
 #include <array>
 #include <string>
 
+#include "core/udev_monitor.hpp"
 #include "core/unique_fd.hpp"
 #include "tests/udev/private_udev.hpp"
 
@@ -74,6 +75,19 @@ TEST_F(TheRules, WriteAReferenceAsUdevWritesNames) {
   const auto device = attach(image, root, "my disk, \"größe\" 100%\\x");
   EXPECT_EQ(target_of("disk/by-loop-ref/my\\x20disk\\x2c\\x20\\x22größe\\x22\\x20100\\x25\\x5cx"),
             name_of(device));
+}
+
+// Each event is a look at the device for udev, and for whoever listens to it.
+TEST_F(TheRules, AreAskedOnceForAnAttachment) {
+  if (kernel_->version() < std::pair(6, 15)) GTEST_SKIP() << "this kernel does not tell of it itself";
+  loop::UdevMonitor monitor(loop::UdevMonitor::Source::udev);
+  const ScratchFile image(1 * MiB);
+  const auto device = attach(image, root);
+  int events = 0;
+  while (const auto event = monitor.next()) {
+    events += event->number == device.number && event->disk_sequence == device.disk_sequence;
+  }
+  EXPECT_EQ(events, 1);
 }
 
 TEST_F(TheRules, LeaveADeviceWithoutReferenceAlone) {

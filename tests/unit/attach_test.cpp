@@ -579,6 +579,24 @@ TEST_F(AnAttachment, WritesItsIntentBeforeItConfigures) {
   EXPECT_EQ(intents[0].disk_sequence, sequence_before);
 }
 
+TEST_F(AnAttachment, IsLockedUntilItsRecordIsThereAndNoLonger) {
+  FakeLoopKernel kernel;
+  bool unlocked_too_early = false;
+  bool locked_when_scanned = true;
+  kernel.before_unlocking(
+      [&](unsigned number) { unlocked_too_early |= !records_.find(kernel.sequence(number)).has_value(); });
+  kernel.before(Call::add_partition, [&](unsigned number) {
+    std::unique_ptr<LoopNode> node;
+    locked_when_scanned = kernel.open_node(number, NodeAccess::read_only, node) < 0 || node->try_lock() < 0;
+  });
+  AttachRequest request = plain_request();
+  request.file = partitioned_image();
+  request.partition_scan = PartitionScan::service;
+  EXPECT_FALSE(attach_error(kernel, request)) << message_;
+  EXPECT_FALSE(unlocked_too_early) << "udev's rules would not find whose the device is";
+  EXPECT_FALSE(locked_when_scanned) << "udev would come back 200 ms later, and the caller waits for it";
+}
+
 TEST_F(AnAttachment, WorksWithoutDiskSequencesAndKeepsNoRecordThen) {
   FakeLoopKernel kernel({{5, 10}, 8, true});
   LoopManager manager(kernel, &records_);

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The installed units, as this systemd reads them."""
+import ctypes
+import fcntl
 import glob
 import os
+import platform
 
-from testbed import Scenario, main, run
+from testbed import Client, Scenario, image, main, run
 
+LOOP_CTL_ADD = 0x4C80
+IN_CLOSE_WRITE = 0x8
+INOTIFY_EVENT = 16  # bytes, of a file that is watched itself
+NUMBER = 200  # of a device for which loopd-prepare has made a node
 
 def own_units():
     """Names of what is installed; of a template, an instance."""
@@ -25,6 +32,25 @@ class Units(Scenario):
         verdict = judged.stdout.rstrip().splitlines()[-1:]
         print('#', *verdict)
         self.assertEqual(judged.returncode, 0, verdict)
+
+    def test_udev_does_not_take_the_configuring_of_a_device_for_a_write(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        control = os.open('/dev/loop-control', os.O_RDWR)
+        fcntl.ioctl(control, LOOP_CTL_ADD, NUMBER)
+        watch = libc.inotify_init1(os.O_NONBLOCK)
+        self.assertGreaterEqual(libc.inotify_add_watch(watch, f'/dev/loop{NUMBER}'.encode(), IN_CLOSE_WRITE), 0)
+        with Client() as client:
+            device = client.attach(image('/srv/once.img'), number=NUMBER)
+            try:
+                closes = len(os.read(watch, 4096)) // INOTIFY_EVENT
+            except BlockingIOError:
+                closes = 0
+            client.device(device, 'Remove')
+        os.close(watch)
+        os.close(control)
+        kernel = tuple(map(int, platform.release().split('.')[:2]))
+        # Before 6.15 it is the close that tells udev of the device.
+        self.assertEqual(closes, 0 if kernel >= (6, 15) else 1)
 
 
 main()
