@@ -44,6 +44,11 @@ std::optional<uint64_t> size_of(int file, const FileIdentity& identity) {
   return static_cast<uint64_t>(st.st_size);
 }
 
+auto volatile_parts(auto& snapshot) {
+  return std::tie(snapshot.backing_file, snapshot.backing_file_deleted, snapshot.autoclear,
+                  snapshot.direct_io, snapshot.block_size);
+}
+
 bool read_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot, Volatile what) {
   const unsigned number = snapshot.number;
   const auto wanted = [what](Volatile fact) { return what == Volatile::all || what == fact; };
@@ -127,23 +132,20 @@ bool read_backing_file(const LoopKernel& kernel, DeviceSnapshot& snapshot) {
 }
 
 bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot, Volatile what) {
+  const DeviceSnapshot before = snapshot;
   if (what != Volatile::all && what != Volatile::backing_file &&
       !kernel.has_attribute(snapshot.number, "loop")) {
     return false;
   }
   if (!read_volatile(kernel, snapshot, what)) return false;
-  // Afterwards: it is that attachment's, then.
-  return snapshot.disk_sequence == 0 ||
+  // What is as it was may be told, whose ever it is by now. Afterwards: it is that attachment's, then.
+  return snapshot.disk_sequence == 0 || volatile_parts(snapshot) == volatile_parts(before) ||
          to_number(kernel.attribute(snapshot.number, "diskseq")) == snapshot.disk_sequence;
 }
 
 bool copy_volatile(const DeviceSnapshot& from, DeviceSnapshot& to) {
-  const auto parts = [](auto& snapshot) {
-    return std::tie(snapshot.backing_file, snapshot.backing_file_deleted, snapshot.autoclear,
-                    snapshot.direct_io, snapshot.block_size);
-  };
-  if (parts(from) == parts(to)) return false;
-  parts(to) = parts(from);
+  if (volatile_parts(from) == volatile_parts(to)) return false;
+  volatile_parts(to) = volatile_parts(from);
   return true;
 }
 

@@ -114,7 +114,7 @@ void FindOperations::refresh(unsigned number, loop::Volatile what) {
   const auto& claims = context_.parts.loops.claims();
   if (device == nullptr || claims.claimed(number)) return;
   Look look{device->snapshot, device->snapshot, claims.count(number)};
-  // Detached this moment: its event is on its way and withdraws it.
+  // False: detached this moment, its event is on its way and withdraws it.
   look.attached = loop::refresh_volatile(context_.parts.loops.kernel(), look.snapshot, what);
   publish(look);
 }
