@@ -2,6 +2,7 @@
 #include <systemd/sd-bus.h>
 
 #include <functional>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -169,6 +170,22 @@ void add_with_node(Stage& stage) {
   add("detach-and-delete/loopd", of_milliseconds, [loopd_cycle] { return loopd_cycle(false); });
 }
 
+// The answer comes when udev has read all of them.
+void add_with_partitions(Stage& stage) {
+  const auto image = std::make_shared<bus_test::ScratchFile>(16 * bus_test::MiB);
+  bus_test::partition(*image, bus_test::gpt_with_five_partitions);
+  add("attach-with-5-partitions/loopd", of_milliseconds, [&stage, image] {
+    stage.quiet();
+    const Message call = stage.root().new_attach(image->fd(), true);
+    const auto start = Clock::now();
+    const Message answer = stage.root().call(call);
+    const auto time = Clock::now() - start;
+    stage.quiet();
+    stage.root().call(stage.root().new_remove(path_in(answer), true));
+    return time;
+  });
+}
+
 }  // namespace
 
 void add_attach_benchmarks(Stage& stage) {
@@ -183,6 +200,7 @@ void add_attach_benchmarks(Stage& stage) {
     add_detach(stage, rival);
   }
   add_with_node(stage);
+  if (stage.has_udev()) add_with_partitions(stage);
 }
 
 }  // namespace loopd_bench
