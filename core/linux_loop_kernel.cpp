@@ -45,7 +45,7 @@ int result_of(int returned) { return returned < 0 ? -errno : returned; }
 
 class LinuxLoopNode final : public LoopNode {
  public:
-  // `watched`: of the node in /dev, where `fd` is of another one.
+  // `watched`: open for reading, of the node in /dev, where `fd` is of another one.
   LinuxLoopNode(UniqueFd fd, dev_t device_number, UniqueFd watched = {})
       : fd_(std::move(fd)), watched_(std::move(watched)), device_number_(device_number) {}
 
@@ -55,8 +55,17 @@ class LinuxLoopNode final : public LoopNode {
     return result_of(::flock(watched_ ? watched_.get() : fd_.get(), LOCK_EX | LOCK_NB));
   }
   void unlock() override {
-    if (watched_) return watched_.reset();
-    ::flock(fd_.get(), LOCK_UN);
+    // Not by the close alone: a helper that is just being started has copies of all descriptors.
+    if (watched_) {
+      ::flock(watched_.get(), LOCK_UN);
+      return watched_.reset();
+    }
+    if ((::fcntl(fd_.get(), F_GETFL) & O_ACCMODE) == O_RDWR) {
+      const std::string itself = "/proc/self/fd/" + std::to_string(fd_.get());
+      UniqueFd reading(::open(itself.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+      if (reading) fd_ = std::move(reading);
+    }
+    ::flock(fd_.get(), LOCK_UN);  // of the former where that did not work
   }
   int configure(const loop_config& config) override {
     return result_of(::ioctl(fd_.get(), LOOP_CONFIGURE, &config));
@@ -67,7 +76,11 @@ class LinuxLoopNode final : public LoopNode {
   int set_status(const loop_info64& info) override {
     return result_of(::ioctl(fd_.get(), LOOP_SET_STATUS64, &info));
   }
-  int clear() override { return result_of(::ioctl(fd_.get(), LOOP_CLR_FD, 0)); }
+  int clear() override {
+    // With two openers it would only arm autoclear, and it needs no writing.
+    if (watched_) fd_ = std::move(watched_);
+    return result_of(::ioctl(fd_.get(), LOOP_CLR_FD, 0));
+  }
   int write_back() override {
     constexpr unsigned all_of_it =
         SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
@@ -266,11 +279,12 @@ class LinuxLoopKernel final : public LoopKernel {
   }
 
   int open_node(unsigned number, NodeAccess access, std::unique_ptr<LoopNode>& node) override {
-    if (access == NodeAccess::read_write && nodes_ && tells_of_configuring()) {
+    if (access == NodeAccess::configure && nodes_ && tells_of_configuring()) {
       if (open_unwatched_node(number, node) == 0) return 0;
     }
     int flags = O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW;
     switch (access) {
+      case NodeAccess::configure:
       case NodeAccess::read_write:
         flags |= O_RDWR;
         break;
@@ -386,9 +400,9 @@ class LinuxLoopKernel final : public LoopKernel {
     return 0;
   }
 
-  // From 5.12 on LOOP_CONFIGURE discarded its event, until 6.15 ("loop: properly send
-  // KOBJ_CHANGE uevent for disk device", which some older ones have, too): there it is
-  // the close of the node that tells udev.
+  // Since 6.15 ("loop: properly send KOBJ_CHANGED uevent for disk device", which some older
+  // kernels have, too). Before, the event of LOOP_CONFIGURE was suppressed and forgotten, and
+  // it was the close of the node that told udev.
   bool tells_of_configuring() const { return version() >= std::pair(6, 15); }
 
   static std::string below_parent(unsigned number) { return "block/" + kernel_name(number) + "/"; }

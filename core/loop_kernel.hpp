@@ -31,10 +31,9 @@ namespace loop {
 inline constexpr uint64_t sysfs_sector = 512;
 
 enum class NodeAccess {
-  // Only for the descriptor that configures: closing it may make udev look again. Where the
-  // kernel was given a node directory it does not, but there the device has two openers until
-  // it is unlocked.
-  read_write,
+  // To configure it: for reading and writing, by a node that nobody watches where there is one.
+  configure,
+  read_write,  // closing it makes udev look at the device again
   read_only,
   read_exclusive,  // O_RDONLY|O_EXCL: refused with EBUSY under a mount or swap
 };
@@ -50,9 +49,11 @@ class LoopNode {
   virtual dev_t device_number() const = 0;
 
   // flock(LOCK_EX|LOCK_NB) of the node in /dev, which udevd honours: it does not look at the
-  // device meanwhile, and where it wanted to, not before 200 ms later.
+  // device meanwhile, and where it wanted to, comes back after 200 ms.
   virtual int try_lock() = 0;
-  virtual void unlock() = 0;  // for good
+  // For good. A watched node that is open for writing is closed by that, as udev may otherwise
+  // look between the two and miss the close; what it is needed for afterwards needs no writing.
+  virtual void unlock() = 0;
 
   virtual int configure(const loop_config& config) = 0;
   virtual int status(loop_info64& info) const = 0;
@@ -147,8 +148,8 @@ class LoopKernel {
 // sysfs are mounted.
 std::unique_ptr<LoopKernel> make_linux_loop_kernel(std::string dev = "/dev", std::string sys = "/sys");
 
-// The same, configuring devices by nodes of its own (core/node_directory.hpp) where it can;
-// `nodes` may be none.
+// The same, configuring devices by nodes in that directory (core/node_directory.hpp) where the
+// kernel and the directory allow it; `nodes` may be none.
 std::unique_ptr<LoopKernel> make_linux_loop_kernel(UniqueFd nodes);
 
 }  // namespace loop

@@ -200,9 +200,8 @@ bool LoopManager::open_free_node(const AttachRequest& request, Attachment& attac
       throw Error(Errc::device_busy,
                   "number: another file is just being attached to " + kernel_name(snapshot.number));
     }
-    const int r =
-        kernel_.open_node(snapshot.number, request.read_only ? NodeAccess::read_only : NodeAccess::read_write,
-                          attachment.node_);
+    const int r = kernel_.open_node(
+        snapshot.number, request.read_only ? NodeAccess::read_only : NodeAccess::configure, attachment.node_);
     const int lock = r < 0 ? 0 : attachment.node_->try_lock();
     if (locked) control->unlock();
     if (r < 0 && !may_be_transient(r)) {
@@ -379,22 +378,22 @@ void LoopManager::undo(Attachment& attachment) noexcept {
       // gone cannot be asked whether it is still this attachment.
       attachment.holder_.reset();
       if (ours) {
-        attachment.node_->unlock();  // no second opener of our own
         // ETIME: a helper that does not answer. It undoes when it comes back.
         ours = attachment.node_->clear() != -ETIME;
         if (ours) delete_partitions(kernel_, *attachment.node_, snapshot.number);
       }
-      if (records_) {
-        // While the device is still ours: nobody else has an intent for it.
-        if (ours) records_->erase_intent(snapshot.number);
-        records_->erase(snapshot.disk_sequence);
-      }
+      // While the device is still ours: nobody else has an intent for it.
+      if (records_ && ours) records_->erase_intent(snapshot.number);
       attachment.node_.reset();
       // Where udev is just probing, the file goes with its close, and the node
       // cannot be deleted before.
-      while (ours && watch && is_attached(kernel_, snapshot.number, snapshot.disk_sequence) &&
-             wait_for_use_change(*watch, deadline)) {
+      const auto attached = [&] { return is_attached(kernel_, snapshot.number, snapshot.disk_sequence); };
+      while (ours && watch && attached() && wait_for_use_change(*watch, deadline)) {
       }
+      // Not before it is gone: udev's rules read whose it is. What stays is for the next start.
+      if (records_ && !attached()) records_->erase(snapshot.disk_sequence);
+      // Of a node that stays, those that udev had open before.
+      if (ours && !attachment.made_node_) delete_leftover_partitions(snapshot.number);
     }
     attachment.node_.reset();
     if (attachment.made_node_) {

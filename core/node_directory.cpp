@@ -25,10 +25,26 @@ std::string name_of(dev_t device) {
   return std::to_string(major(device)) + ":" + std::to_string(minor(device));
 }
 
+bool add_nodes(int directory) {
+  unsigned partitions = 0;  // a device's numbers for partitions, behind its own
+  std::ifstream("/sys/module/loop/parameters/max_part") >> partitions;
+  for (unsigned number = 0; number < prepared_nodes; ++number) {
+    const dev_t device = makedev(LOOP_MAJOR, number * (partitions + 1));
+    if (::mknodat(directory, name_of(device).c_str(), node_mode, device) < 0) return false;
+  }
+  return true;
+}
+
+bool make_read_only(int mount) {
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  return ::syscall(SYS_mount_setattr, mount, "", AT_EMPTY_PATH, &attributes, sizeof attributes) == 0;
+}
+
 }  // namespace
 
 // glibc has wrappers from 2.36 on.
-UniqueFd make_node_directory() {
+UniqueFd make_node_directory(Nodes nodes) {
   const UniqueFd configuration(static_cast<int>(::syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)));
   if (!configuration) return {};
   const auto configure = [&](unsigned command, const char* key, const char* value) {
@@ -40,18 +56,10 @@ UniqueFd make_node_directory() {
   const UniqueFd mount(static_cast<int>(
       ::syscall(SYS_fsmount, configuration.get(), FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)));
   if (!mount) return {};
+  if (nodes == Nodes::prepared && (!add_nodes(mount.get()) || !make_read_only(mount.get()))) return {};
   // Not the mount's own descriptor: systemd 252 stores no O_PATH descriptors. What is opened
   // keeps the file system when that one is closed.
   return UniqueFd(::openat(mount.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-}
-
-void add_nodes(int directory) {
-  unsigned partitions = 0;  // a device's numbers for partitions, behind its own
-  std::ifstream("/sys/module/loop/parameters/max_part") >> partitions;
-  for (unsigned number = 0; number < prepared_nodes; ++number) {
-    const dev_t device = makedev(LOOP_MAJOR, number * (partitions + 1));
-    if (::mknodat(directory, name_of(device).c_str(), node_mode, device) < 0) return;
-  }
 }
 
 int open_unwatched(int directory, dev_t device, UniqueFd& fd) {

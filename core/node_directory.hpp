@@ -16,17 +16,18 @@
 
 namespace loop {
 
-// A file system in memory, mounted nowhere, in which device nodes work: an open directory.
-// None, with errno: before Linux 5.2, without CAP_SYS_ADMIN. In a user namespace there is
-// one, but no node can be made in it.
-UniqueFd make_node_directory();
+enum class Nodes {
+  as_needed,  // made by open_unwatched(), which needs CAP_MKNOD then
+  prepared,   // of the first 256 loop devices, in a directory that cannot be written to
+};
 
-// Puts nodes of the first loop devices into it, for somebody who may make none. Needs CAP_MKNOD;
-// what can't be made is left out.
-void add_nodes(int directory);
+// A file system in memory, mounted nowhere, in which device nodes work: an open directory.
+// None, with errno: before Linux 5.12, without CAP_SYS_ADMIN (and CAP_MKNOD, to prepare nodes).
+// In a user namespace there is one, but no node can be made in it.
+UniqueFd make_node_directory(Nodes nodes);
 
 // Opens a block device for reading and writing by a node below `directory`. Where there is none
-// it is made, which needs CAP_MKNOD, and gone again when this returns. 0 or -errno.
+// it is made, and gone again when this returns. 0 or -errno.
 int open_unwatched(int directory, dev_t device, UniqueFd& fd);
 
 }  // namespace loop

@@ -164,7 +164,6 @@ void Removal::finish(Deadline deadline) {
   // On this descriptor: newcomers get ENXIO meanwhile.
   delete_partitions(kernel, *node_, number_);
   node_.reset();  // the detach itself, done when close returns
-  if (manager_.records()) manager_.records()->erase(disk_sequence_);
   // An opener in the very middle of its open keeps it until it closes.
   while (is_attached(kernel, number_, disk_sequence_)) {
     if (!watch_ && kernel.watch_use(number_, watch_) == 0) continue;  // it may have closed before
@@ -173,6 +172,8 @@ void Removal::finish(Deadline deadline) {
                   name() + ": is detached, but a process opened it at that moment and holds it");
     }
   }
+  // Not before it is gone: udev's rules read whose it is.
+  if (manager_.records()) manager_.records()->erase(disk_sequence_);
   if (!options_.keep_node) delete_node(kernel, number_, deadline);
 }
 

@@ -60,7 +60,7 @@ enum class Volatile {
   block_size,
 };
 
-// Reads it again. Sysfs alone. False where the device is not that attachment any more.
+// Reads it again. Sysfs alone. False where it is another attachment's; what is as it was may be, too.
 bool refresh_volatile(const LoopKernel& kernel, DeviceSnapshot& snapshot, Volatile what = Volatile::all);
 
 // What refresh_volatile() reads, from one snapshot of an attachment to another. False: they

@@ -239,7 +239,7 @@ int main(int argc, char** argv) {
   try {
     loopd::PassedDescriptors passed = loopd::take_passed_descriptors();
     if (passed.host_root) loop::use_host_root(std::move(passed.host_root));
-    if (!passed.nodes) passed.nodes = loop::make_node_directory();
+    if (!passed.nodes) passed.nodes = loop::make_node_directory(loop::Nodes::as_needed);
     loopd::Service service(*line, std::move(passed));
     return service.run();
   } catch (const std::exception& error) {

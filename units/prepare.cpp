@@ -19,9 +19,11 @@ namespace {
 
 // 0, or -errno, having said what failed.
 int store(const char* name, const loop::UniqueFd& fd) {
-  const std::string message = std::string("FDSTORE=1\nFDNAME=") + name;
+  const std::string named = std::string("FDNAME=") + name;
+  // What the process before it had, which is still there when it is restarted.
+  sd_notify(0, ("FDSTOREREMOVE=1\n" + named).c_str());
   const int stored = fd.get();
-  const int sent = sd_pid_notify_with_fds(0, 0, message.c_str(), &stored, 1);
+  const int sent = sd_pid_notify_with_fds(0, 0, ("FDSTORE=1\n" + named).c_str(), &stored, 1);
   if (sent > 0) return 0;
   std::fprintf(stderr, "loopd-prepare: cannot store '%s': %s\n", name,
                sent < 0 ? std::strerror(-sent) : "no service manager listens");
@@ -40,9 +42,7 @@ int main() {
   }
   if (store("hostroot", root) < 0) return EXIT_FAILURE;
   // The service does without where there are none.
-  if (const loop::UniqueFd nodes = loop::make_node_directory()) {
-    loop::add_nodes(nodes.get());
-    store("nodes", nodes);
-  }
+  const loop::UniqueFd nodes = loop::make_node_directory(loop::Nodes::prepared);
+  if (nodes) store("nodes", nodes);
   return EXIT_SUCCESS;
 }

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
+#include <string>
 
 #include "tests/bus/bus_fixture.hpp"
 
@@ -53,6 +55,9 @@ TEST_F(Open, GivesADescriptorForWriting) {
     ASSERT_TRUE(succeeds(opened));
     const int fd = opened.values.at(0).file->get();
     EXPECT_EQ(::fcntl(fd, F_GETFL) & O_ACCMODE, O_RDWR);
+    // By the node that udev watches, whose lock is the device's.
+    const auto node = std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd));
+    EXPECT_EQ(text(node.string()), properties_of(object).at("DevPath"));
     ASSERT_EQ(::pwrite(fd, "written", 7, 4096), 7);
     EXPECT_EQ(::fsync(fd), 0);
   }

@@ -142,7 +142,7 @@ class FakeLoopKernel::Node final : public LoopNode {
   }
   int configure(const loop_config& config) override {
     return call(Call::configure, [&](Device& device) {
-      return kernel_.configure_device(device, config, access_ == NodeAccess::read_write,
+      return kernel_.configure_device(device, config, access_ == NodeAccess::configure,
                                       access_ == NodeAccess::read_exclusive);
     });
   }

@@ -20,6 +20,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstddef>
+#include <cstdio>
 #include <cstring>
 #include <system_error>
 
@@ -47,7 +48,8 @@ constexpr std::array<NamedCall, 14> ioctls{{{LOOP_CTL_GET_FREE, "LOOP_CTL_GET_FR
                                             {BLKFLSBUF, "BLKFLSBUF"}}};
 
 // Their arguments are looked at in step_of().
-constexpr std::array<NamedCall, 13> calls{{{__NR_openat, "open"},
+constexpr std::array<NamedCall, 14> calls{{{__NR_openat, "open"},
+                                           {__NR_mknodat, "make"},
                                            {__NR_read, "read"},
                                            {__NR_write, "write"},
                                            {__NR_renameat, "rename"},
@@ -141,6 +143,13 @@ const char* name_in(const std::array<NamedCall, Count>& table, uint64_t number) 
     if (call.number == static_cast<uint32_t>(number)) return call.name;
   }
   return "";
+}
+
+// A node that the service makes for itself (core/node_directory): "7:12".
+bool is_own_node(const std::string& path) {
+  unsigned major = 0;
+  unsigned minor = 0;
+  return std::sscanf(path.c_str() + path.starts_with("/"), "%u:%u", &major, &minor) == 2;
 }
 
 }  // namespace
@@ -275,7 +284,11 @@ std::string FaultInjector::step_of(const seccomp_notif& call) const {
   const std::string name = name_in(calls, number);
   if (number == __NR_openat) return step_of_open(call);
   if (number == __NR_fcntl) return call.data.args[1] == F_DUPFD_CLOEXEC ? "copy descriptor" : "";
-  if (number == __NR_renameat || number == __NR_unlinkat) return name + " record";
+  if (number == __NR_mknodat) return name + " own node";
+  if (number == __NR_renameat || number == __NR_unlinkat) {
+    const std::string path = text_at(static_cast<pid_t>(call.pid), call.data.args[1]);
+    return name + (is_own_node(path) ? " own node" : " record");
+  }
   if (number == __NR_read || number == __NR_write || number == __NR_flock || number == __NR_fsync) {
     return step_of_file(call, name);
   }
@@ -293,6 +306,7 @@ std::string FaultInjector::step_of_open(const seccomp_notif& call) const {
   if (path.starts_with("/sys/")) return "open libudev's sysfs";
   if (path.starts_with("/proc/")) return "open proc";
   if (path.starts_with("/")) return {};
+  if (is_own_node(path)) return "open own node";
   const std::string directory = path_of_descriptor(process, static_cast<int>(call.data.args[0]));
   if (directory.starts_with("/sys/")) return "open sysfs";
   if (directory != state_directory_) return {};
@@ -303,7 +317,7 @@ std::string FaultInjector::step_of_file(const seccomp_notif& call, const std::st
   const std::string path =
       path_of_descriptor(static_cast<pid_t>(call.pid), static_cast<int>(call.data.args[0]));
   if (path == "/dev/loop-control") return verb + " loop-control";
-  if (path.starts_with("/dev/loop")) return verb + " node";
+  if (path.starts_with("/dev/loop") || is_own_node(path.substr(0, path.find(' ')))) return verb + " node";
   if (path.starts_with("/sys/")) return verb + " sysfs";
   if (path.starts_with(state_directory_ + "/")) return verb + " record";
   return {};

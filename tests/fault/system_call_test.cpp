@@ -29,6 +29,9 @@ std::vector<int> errors_of(const std::string& step) {
   static const std::map<std::string, std::vector<int>> known{
       {"open", {EMFILE, ENOMEM, EINTR}},
       {"open node", {EMFILE, ENOMEM, ENXIO, EIO, EINTR}},
+      {"open own node", {EMFILE, ENOMEM, ENXIO, EIO, EINTR}},
+      {"make own node", {EPERM, ENOSPC, ENOMEM}},
+      {"unlink own node", {EIO}},
       {"open record", {EMFILE, EIO}},
       {"create record", {ENOSPC, EMFILE, EIO}},
       {"write record", {ENOSPC, EIO}},

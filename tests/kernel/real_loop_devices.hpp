@@ -77,7 +77,8 @@ class RealLoopDevices : public ::testing::Test {
   void stop_swap(const std::string& device);
 
   TemporaryDirectory directory_;
-  std::unique_ptr<LoopKernel> kernel_ = make_linux_loop_kernel(make_node_directory());  // as the service does
+  std::unique_ptr<LoopKernel> kernel_ =
+      make_linux_loop_kernel(make_node_directory(Nodes::as_needed));  // as the service does
   AttachmentRecords records_{directory_.file("records")};
   LoopManager manager_{*kernel_, &records_};
   std::string message_;

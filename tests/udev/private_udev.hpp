@@ -48,7 +48,8 @@ class UnderUdev : public testing::Test {
                               const std::string& reference = {}, bool partition_scan = false);
   void detach(const loop::DeviceSnapshot& device);
 
-  std::unique_ptr<loop::LoopKernel> kernel_ = loop::make_linux_loop_kernel(loop::make_node_directory());
+  std::unique_ptr<loop::LoopKernel> kernel_ =
+      loop::make_linux_loop_kernel(loop::make_node_directory(loop::Nodes::as_needed));
   std::unique_ptr<loop::AttachmentRecords> records_;
   std::unique_ptr<loop::LoopManager> manager_;
 };

@@ -613,12 +613,15 @@ TEST_F(AnAttachment, IsDeletedWithItsNodeAlsoWhenUdevLooksAtItWhileItIsUndone) {
   // udev outlives the last descriptor of ours, and then closes: only with that
   // close the file goes.
   std::jthread udev;
+  bool known = false;
   kernel.before(Call::attribute, [&](unsigned number) {
     if (kernel.open_nodes() > 0 || udev.joinable()) return;
+    known = kernel.bound(number) && records_.find(kernel.sequence(number)).has_value();
     udev = std::jthread([&kernel, number] { kernel.foreign_close(number); });
   });
   EXPECT_EQ(attach_error(kernel, plain_request()), Errc::failed);
   EXPECT_TRUE(kernel.numbers().empty()) << kernel.describe();
+  EXPECT_TRUE(known) << "udev's rules would take it for nobody's";
   EXPECT_EQ(files_in_records(), std::vector<std::string>());
 }
 

@@ -186,7 +186,7 @@ TEST_F(ByWayOfAHelper, AServiceThatDiesInTheMiddleLeavesNothing) {
   ASSERT_GE(number, 0);
   control.reset();
   std::unique_ptr<LoopNode> node;
-  ASSERT_EQ(way_->open_node(static_cast<unsigned>(number), NodeAccess::read_write, node), 0);
+  ASSERT_EQ(way_->open_node(static_cast<unsigned>(number), NodeAccess::configure, node), 0);
   const UniqueFd file = memory_file(mib);
   loop_config config{};
   config.fd = static_cast<__u32>(file.get());

@@ -11,7 +11,8 @@ from testbed import Client, Scenario, image, main, run
 LOOP_CTL_ADD = 0x4C80
 IN_CLOSE_WRITE = 0x8
 INOTIFY_EVENT = 16  # bytes, of a file that is watched itself
-NUMBER = 200  # of a device for which loopd-prepare has made a node
+
+
 
 def own_units():
     """Names of what is installed; of a template, an instance."""
@@ -33,24 +34,40 @@ class Units(Scenario):
         print('#', *verdict)
         self.assertEqual(judged.returncode, 0, verdict)
 
+    # loopd-prepare makes nodes for the first 256.
     def test_udev_does_not_take_the_configuring_of_a_device_for_a_write(self):
-        libc = ctypes.CDLL(None, use_errno=True)
-        control = os.open('/dev/loop-control', os.O_RDWR)
-        fcntl.ioctl(control, LOOP_CTL_ADD, NUMBER)
-        watch = libc.inotify_init1(os.O_NONBLOCK)
-        self.assertGreaterEqual(libc.inotify_add_watch(watch, f'/dev/loop{NUMBER}'.encode(), IN_CLOSE_WRITE), 0)
-        with Client() as client:
-            device = client.attach(image('/srv/once.img'), number=NUMBER)
-            try:
-                closes = len(os.read(watch, 4096)) // INOTIFY_EVENT
-            except BlockingIOError:
-                closes = 0
-            client.device(device, 'Remove')
-        os.close(watch)
-        os.close(control)
         kernel = tuple(map(int, platform.release().split('.')[:2]))
         # Before 6.15 it is the close that tells udev of the device.
-        self.assertEqual(closes, 0 if kernel >= (6, 15) else 1)
+        self.assertEqual(self.closes_after_writing(range(200, 256)), 0 if kernel >= (6, 15) else 1)
+
+    def test_a_device_without_a_node_of_its_own_is_configured_as_well(self):
+        self.assertEqual(self.closes_after_writing(range(300, 400)), 1)
+
+    def closes_after_writing(self, numbers):
+        """Closes that whoever watches a device's node, as udevd does, is told of while it is attached."""
+        number = self.make_device(numbers)
+        libc = ctypes.CDLL(None, use_errno=True)
+        watch = libc.inotify_init1(os.O_NONBLOCK)
+        self.addCleanup(os.close, watch)
+        self.assertGreaterEqual(libc.inotify_add_watch(watch, f'/dev/loop{number}'.encode(), IN_CLOSE_WRITE), 0)
+        with Client() as client:
+            device = client.attach(image(f'/srv/{number}.img'), number=number)
+            try:
+                return len(os.read(watch, 4096)) // INOTIFY_EVENT
+            except BlockingIOError:
+                return 0
+            finally:
+                client.device(device, 'Remove')
+
+    def make_device(self, numbers):
+        control = os.open('/dev/loop-control', os.O_RDWR)
+        self.addCleanup(os.close, control)
+        for number in numbers:
+            try:
+                return fcntl.ioctl(control, LOOP_CTL_ADD, number)
+            except FileExistsError:
+                pass
+        self.fail('all of these numbers are in use')
 
 
 main()
