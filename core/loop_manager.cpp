@@ -142,7 +142,8 @@ Attachment LoopManager::attach(const AttachRequest& request) {
       const int r = kernel_.open_node(attachment.snapshot_.number, NodeAccess::read_only, attachment.holder_);
       if (r < 0) throw Error(Errc::failed, -r, "cannot hold " + attachment.snapshot_.dev_path());
     }
-    // Where the close is what makes udev look, everything is there by now for it to see.
+    // Before anybody hears of it: no file system is mounted beside an open writer where the kernel is built
+    // without CONFIG_BLK_DEV_WRITE_MOUNTED.
     attachment.node_.reset();
     return attachment;
   }
@@ -393,7 +394,7 @@ void LoopManager::undo(Attachment& attachment) noexcept {
       // Not before it is gone: udev's rules read whose it is. What stays is for the next start.
       if (records_ && !attached()) records_->erase(snapshot.disk_sequence);
       // Of a node that stays, those that udev had open before.
-      if (ours && !attachment.made_node_) delete_leftover_partitions(snapshot.number);
+      if (ours && !attachment.made_node_) delete_leftover_partitions(snapshot.number, deadline);
     }
     attachment.node_.reset();
     if (attachment.made_node_) {
@@ -425,6 +426,19 @@ void LoopManager::delete_leftover_partitions(unsigned number) {
   if (kernel_.open_node(number, NodeAccess::read_exclusive, node) < 0) return;
   if (kernel_.has_attribute(number, "loop")) return;
   delete_partitions(kernel_, *node, number);
+}
+
+bool LoopManager::delete_leftover_partitions(unsigned number, Deadline deadline) {
+  const auto done = [&] {
+    return kernel_.partitions(number).empty() || kernel_.has_attribute(number, "loop");
+  };
+  std::unique_ptr<UseWatch> watch;
+  if (!done()) kernel_.watch_use(number, watch);  // before the first try, so that no close is missed
+  for (;;) {
+    delete_leftover_partitions(number);
+    if (done()) return true;
+    if (!watch || !wait_for_use_change(*watch, deadline)) return false;
+  }
 }
 
 }  // namespace loop

@@ -14,6 +14,7 @@
 #include "core/device_snapshot.hpp"
 #include "core/free_numbers.hpp"
 #include "core/loop_kernel.hpp"
+#include "core/node_deletion.hpp"
 #include "core/number_claims.hpp"
 #include "core/partition.hpp"
 #include "core/snapshot_reading.hpp"
@@ -80,6 +81,8 @@ class LoopManager {
   // Deletes the partitions that an attachment which is gone left on the number.
   // Does nothing where the device is attached again, in use, or absent.
   void delete_leftover_partitions(unsigned number);
+  // And waits for those who have one open, as udev has that looks at it. False: not in time.
+  bool delete_leftover_partitions(unsigned number, Deadline deadline);
 
   // The same by another way to the same kernel: shares claims and records.
   LoopManager(LoopManager& other, LoopKernel& kernel)

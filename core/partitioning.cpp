@@ -23,10 +23,12 @@ bool contains(const std::vector<PartitionExtent>& partitions, const PartitionExt
 
 }  // namespace
 
-void delete_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number) {
+bool delete_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number) {
+  bool all = true;
   for (const PartitionExtent& partition : kernel.partitions(number)) {
-    node.delete_partition(partition.number);
+    all &= node.delete_partition(partition.number) != -EBUSY;
   }
+  return all;
 }
 
 std::vector<TableEntry> add_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number,

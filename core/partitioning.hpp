@@ -14,8 +14,8 @@ class LoopKernel;
 class LoopNode;
 
 // Deletes every partition that the kernel knows on the device. One that is in
-// use stays.
-void delete_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number);
+// use stays, and the answer is false.
+bool delete_partitions(const LoopKernel& kernel, LoopNode& node, unsigned number);
 
 // Tells the kernel of these entries, and returns those that it took. One that it
 // can't take (overlapping, unaligned, no room for the number) does not keep the

@@ -162,7 +162,7 @@ void Removal::refuse() const {
 void Removal::finish(Deadline deadline) {
   LoopKernel& kernel = manager_.kernel();
   // On this descriptor: newcomers get ENXIO meanwhile.
-  delete_partitions(kernel, *node_, number_);
+  const bool all_deleted = delete_partitions(kernel, *node_, number_);
   node_.reset();  // the detach itself, done when close returns
   // An opener in the very middle of its open keeps it until it closes.
   while (is_attached(kernel, number_, disk_sequence_)) {
@@ -174,7 +174,11 @@ void Removal::finish(Deadline deadline) {
   }
   // Not before it is gone: udev's rules read whose it is.
   if (manager_.records()) manager_.records()->erase(disk_sequence_);
-  if (!options_.keep_node) delete_node(kernel, number_, deadline);
+  if (!options_.keep_node) return delete_node(kernel, number_, deadline);
+  // Before 6.11 newcomers are let in, and udev may be one of them.
+  if (!all_deleted && !manager_.delete_leftover_partitions(number_, deadline)) {
+    throw Error(Errc::failed, name() + ": is detached, but a process holds a partition of it open");
+  }
 }
 
 void remove(LoopManager& manager, unsigned number, uint64_t disk_sequence, RemovalOptions options,

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "core/attachment_records.hpp"
 #include "core/error.hpp"
@@ -276,6 +277,36 @@ TEST_F(ARemoval, KeepsTheNodeWhereThatIsAsked) {
   EXPECT_TRUE(kernel_.exists(number));
   EXPECT_FALSE(kernel_.bound(number));
   EXPECT_TRUE(kernel_.partitions(number).empty());
+}
+
+TEST_F(ARemoval, LeavesNoPartitionOnAKeptNodeAlsoWhereUdevOpenedOneAtThatMoment) {
+  attach(kernel_, manager_);
+  bool opened = false;
+  kernel_.before(Call::delete_partition, [&](unsigned) {
+    if (!std::exchange(opened, true)) kernel_.foreign_partition_open(number, 2);
+  });
+  kernel_.before(Call::watch_use, [&](unsigned) {
+    if (opened) kernel_.foreign_partition_close(number, 2);
+  });
+  EXPECT_FALSE(remove_error(manager_, {.keep_node = true})) << message_;
+  EXPECT_TRUE(kernel_.partitions(number).empty());
+  EXPECT_TRUE(kernel_.exists(number));
+}
+
+TEST_F(ARemoval, SaysThatAPartitionOfAKeptNodeIsHeld) {
+  FakeLoopKernel old({{6, 1}, 8, true});  // where newcomers are let in
+  LoopManager manager(old, &records_);
+  attach(old, manager);
+  old.after(Call::clear, [&](unsigned) { old.foreign_partition_open(number, 2); });
+  Removal removal(manager, number, 0, {.keep_node = true});
+  ASSERT_EQ(removal.attempt(), Removal::State::detached);
+  try {
+    removal.finish(deadline_in(20ms));
+    FAIL() << "a partition is left";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::failed);
+    EXPECT_STREQ(error.what(), "loop9: is detached, but a process holds a partition of it open");
+  }
 }
 
 TEST_F(ARemoval, WaitsForUdevToLetGoOfTheNode) {
