@@ -279,9 +279,8 @@ class LinuxLoopKernel final : public LoopKernel {
   }
 
   int open_node(unsigned number, NodeAccess access, std::unique_ptr<LoopNode>& node) override {
-    if (access == NodeAccess::configure && nodes_ && tells_of_configuring() &&
-        open_unwatched_node(number, node) == 0) {
-      return 0;
+    if (access == NodeAccess::configure && nodes_ && tells_of_configuring()) {
+      if (open_unwatched_node(number, node) == 0) return 0;
     }
     int flags = O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW;
     switch (access) {

@@ -418,19 +418,27 @@ void LoopManager::forgive(unsigned number) {
   if (avoided_->claimed(number)) avoided_->release(number);
 }
 
-bool LoopManager::delete_leftover_partitions(unsigned number) {
-  if (kernel_.partitions(number).empty()) return true;
+void LoopManager::delete_leftover_partitions(unsigned number) {
+  if (kernel_.partitions(number).empty()) return;
   std::unique_ptr<LoopNode> node;
   // Exclusive: LOOP_CONFIGURE is refused meanwhile, so that these cannot become
   // the partitions of a new file between the check and the deletion.
-  const int r = kernel_.open_node(number, NodeAccess::read_exclusive, node);
-  if (kernel_.has_attribute(number, "loop")) return true;
-  if (r >= 0) delete_partitions(kernel_, *node, number);
-  return kernel_.partitions(number).empty();
+  if (kernel_.open_node(number, NodeAccess::read_exclusive, node) < 0) return;
+  if (kernel_.has_attribute(number, "loop")) return;
+  delete_partitions(kernel_, *node, number);
 }
 
 bool LoopManager::delete_leftover_partitions(unsigned number, Deadline deadline) {
-  return retry_until_done(kernel_, number, deadline, [&] { return delete_leftover_partitions(number); });
+  const auto done = [&] {
+    return kernel_.partitions(number).empty() || kernel_.has_attribute(number, "loop");
+  };
+  std::unique_ptr<UseWatch> watch;
+  if (!done()) kernel_.watch_use(number, watch);  // before the first try, so that no close is missed
+  for (;;) {
+    delete_leftover_partitions(number);
+    if (done()) return true;
+    if (!watch || !wait_for_use_change(*watch, deadline)) return false;
+  }
 }
 
 }  // namespace loop

@@ -79,8 +79,8 @@ class LoopManager {
   Attachment attach(const AttachRequest& request);
 
   // Deletes the partitions that an attachment which is gone left on the number.
-  // Does nothing where the device is attached again, in use, or absent. False: some are left.
-  bool delete_leftover_partitions(unsigned number);
+  // Does nothing where the device is attached again, in use, or absent.
+  void delete_leftover_partitions(unsigned number);
   // And waits for those who have one open, as udev has that looks at it. False: not in time.
   bool delete_leftover_partitions(unsigned number, Deadline deadline);
 

@@ -25,18 +25,6 @@ bool wait_for_use_change(UseWatch& watch, Deadline deadline) {
   return ready != 0;
 }
 
-bool retry_until_done(LoopKernel& kernel, unsigned number, Deadline deadline,
-                      const std::function<bool()>& attempt) {
-  if (attempt()) return true;
-  // Watch first, then try again: a close in between would be missed.
-  std::unique_ptr<UseWatch> watch;
-  kernel.watch_use(number, watch);
-  while (!attempt()) {
-    if (!watch || !wait_for_use_change(*watch, deadline)) return false;
-  }
-  return true;
-}
-
 void delete_node(LoopKernel& kernel, unsigned number, Deadline deadline) {
   // Bounded in number as well: a process that opens and closes the node in a
   // circle must not keep this thread.

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <functional>
 
 namespace loop {
 
@@ -18,11 +17,6 @@ inline Deadline deadline_in(std::chrono::milliseconds time) {
 // Waits for the watch to wake up, at most until the deadline. False: the
 // deadline has passed.
 bool wait_for_use_change(UseWatch& watch, Deadline deadline);
-
-// What somebody who has the device or a partition open refuses: tried again when it may be let
-// go of, until it is done (true) or the deadline has passed (false).
-bool retry_until_done(LoopKernel& kernel, unsigned number, Deadline deadline,
-                      const std::function<bool()>& attempt);
 
 // Deletes the node of an unbound device (LOOP_CTL_REMOVE). An opener makes the
 // kernel refuse; udev's probing is one, for moments: wait for its close and try

@@ -59,11 +59,12 @@ namespace {
 
 // udev's probing keeps a partition for moments; whoever keeps it longer uses it.
 void delete_patiently(LoopKernel& kernel, LoopNode& node, unsigned number, std::vector<unsigned> gone) {
-  const auto delete_what_can_be = [&] {
+  std::unique_ptr<UseWatch> watch;
+  if (!gone.empty()) kernel.watch_use(number, watch);  // before the first try, so that no close is missed
+  const Deadline deadline = deadline_in(std::chrono::milliseconds(300));
+  do {
     std::erase_if(gone, [&node](unsigned partition) { return node.delete_partition(partition) != -EBUSY; });
-    return gone.empty();
-  };
-  retry_until_done(kernel, number, deadline_in(std::chrono::milliseconds(300)), delete_what_can_be);
+  } while (!gone.empty() && watch && wait_for_use_change(*watch, deadline));
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -54,12 +53,8 @@ class ARemoval : public ::testing::Test {
   std::optional<Errc> remove_error(LoopManager& manager, RemovalOptions options = {},
                                    std::chrono::milliseconds patience = probing_patience,
                                    uint64_t sequence = 0) {
-    return error_of([&] { remove(manager, number, sequence, options, patience); });
-  }
-
-  std::optional<Errc> error_of(const std::function<void()>& action) {
     try {
-      action();
+      remove(manager, number, sequence, options, patience);
     } catch (const Error& error) {
       message_ = error.what();
       return error.code();
@@ -305,8 +300,13 @@ TEST_F(ARemoval, SaysThatAPartitionOfAKeptNodeIsHeld) {
   old.after(Call::clear, [&](unsigned) { old.foreign_partition_open(number, 2); });
   Removal removal(manager, number, 0, {.keep_node = true});
   ASSERT_EQ(removal.attempt(), Removal::State::detached);
-  EXPECT_EQ(error_of([&] { removal.finish(deadline_in(20ms)); }), Errc::failed) << "a partition is left";
-  EXPECT_EQ(message_, "loop9: is detached, but a process holds a partition of it open");
+  try {
+    removal.finish(deadline_in(20ms));
+    FAIL() << "a partition is left";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::failed);
+    EXPECT_STREQ(error.what(), "loop9: is detached, but a process holds a partition of it open");
+  }
 }
 
 TEST_F(ARemoval, WaitsForUdevToLetGoOfTheNode) {
@@ -339,8 +339,12 @@ TEST_F(ARemoval, SaysThatTheNodeIsHeldWhereItCannotBeDeleted) {
   });
   Removal removal(manager_, number, 0, {});
   ASSERT_EQ(removal.attempt(), Removal::State::detached);
-  EXPECT_EQ(error_of([&] { removal.finish(deadline_in(20ms)); }), Errc::device_busy)
-      << "the node is held open";
+  try {
+    removal.finish(deadline_in(20ms));
+    FAIL() << "the node is held open";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), Errc::device_busy);
+  }
   EXPECT_FALSE(kernel_.bound(number));
   EXPECT_EQ(record_count(), 0U);
 }
